@@ -1,0 +1,1 @@
+"""unified_agents on AutoGen (AgentChat)."""

@@ -1,0 +1,85 @@
+"""The model seam of AutoGen: a `ChatCompletionClient` that hands messages to a Conversation and takes its answer back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
+
+import unified_agents_autogen.quiet  # noqa: F401, I001  # before anything of autogen
+from autogen_core import CancellationToken
+from autogen_core.models import ChatCompletionClient, CreateResult, LLMMessage, ModelFamily, ModelInfo, RequestUsage, SystemMessage, UserMessage
+
+from unified_agents.adapter import Conversation, ConversationStopped
+
+# In place of an error: AgentChat flattens exceptions to RuntimeError and poisons the team. The manager reads the conversation, not this.
+STOPPED = "The task failed."
+
+
+class ConversationClient(ChatCompletionClient):
+    """The model client of one task: every call goes to the conversation that was opened for it."""
+
+    def __init__(self) -> None:
+        self._conversation: Conversation | None = None
+
+    def bind(self, conversation: Conversation) -> None:
+        """Answer from `conversation` from now on."""
+        self._conversation = conversation
+
+    async def create(
+        self, messages: Sequence[LLMMessage], *, cancellation_token: CancellationToken | None = None, **_options: Any
+    ) -> CreateResult:
+        """The conversation's answer; never raises for a failed call."""
+        assert self._conversation is not None
+        call = asyncio.ensure_future(self._conversation.chat([plain(message) for message in messages]))
+        if cancellation_token is not None:
+            cancellation_token.link_future(call)
+        try:
+            text = (await call).text
+        except ConversationStopped:
+            text = STOPPED
+        return CreateResult(finish_reason="stop", content=text, usage=RequestUsage(prompt_tokens=0, completion_tokens=0), cached=False)
+
+    async def create_stream(
+        self, messages: Sequence[LLMMessage], *, cancellation_token: CancellationToken | None = None, **options: Any
+    ) -> AsyncGenerator[str | CreateResult, None]:
+        """As `create`, in one piece."""
+        yield await self.create(messages, cancellation_token=cancellation_token, **options)
+
+    async def close(self) -> None:
+        """Nothing: HTTP clients are the core's."""
+
+    def actual_usage(self) -> RequestUsage:
+        """Not counted here: usage is in the run's result."""
+        return RequestUsage(prompt_tokens=0, completion_tokens=0)
+
+    def total_usage(self) -> RequestUsage:
+        """As `actual_usage`."""
+        return self.actual_usage()
+
+    def count_tokens(self, messages: Sequence[LLMMessage], **_options: Any) -> int:
+        """Nothing: the token window is ours."""
+        return 0
+
+    def remaining_tokens(self, messages: Sequence[LLMMessage], **_options: Any) -> int:
+        """Out of reach, as `count_tokens`."""
+        return 1 << 40
+
+    @property
+    def capabilities(self) -> Any:
+        """AgentChat's older name for `model_info`."""
+        return self.model_info
+
+    @property
+    def model_info(self) -> ModelInfo:
+        """What AgentChat may use of a model: all that the core can do."""
+        return ModelInfo(vision=False, function_calling=True, json_output=True, family=ModelFamily.UNKNOWN, structured_output=True)
+
+
+def plain(message: LLMMessage) -> Mapping[str, Any]:
+    """An AutoGen message as it goes on the wire."""
+    if isinstance(message, SystemMessage):
+        return {"role": "system", "content": message.content}
+    if isinstance(message, UserMessage) and isinstance(message.content, str):
+        return {"role": "user", "content": message.content}
+    raise TypeError(f"a {type(message).__name__} in a conversation without tools")

@@ -1,0 +1,181 @@
+"""A plan as a real AgentChat group chat whose manager starts each task as soon as what it waits for has completed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import Any
+
+import unified_agents_autogen.quiet  # noqa: F401, I001  # before anything of autogen
+from autogen_agentchat.agents import AssistantAgent
+from autogen_agentchat.base import TaskResult
+from autogen_agentchat.messages import BaseAgentEvent, BaseChatMessage, StopMessage, TextMessage
+from autogen_agentchat.teams import BaseGroupChat
+from autogen_agentchat.teams._group_chat._base_group_chat_manager import BaseGroupChatManager
+from autogen_agentchat.teams._group_chat._chat_agent_container import ChatAgentContainer
+from autogen_agentchat.teams._group_chat._events import (
+    GroupChatAgentResponse,
+    GroupChatRequestPublish,
+    GroupChatStart,
+    GroupChatTeamResponse,
+    SerializableException,
+)
+from autogen_core import CancellationToken, DefaultTopicId, MessageContext, event
+
+from unified_agents.adapter import NativeTeam, Plan, Report, Seam, Step, TaskOutcome, Walk
+from unified_agents_autogen.model import ConversationClient
+
+# The modules with an underscore above are AgentChat's only way to a group chat of one's own; they are frozen since 0.7.5, and a test pins them.
+
+
+class AutoGenTeam(NativeTeam):
+    """The group chat and how the runtime runs it."""
+
+    native: PlanGroupChat
+
+    def __init__(self, plan: Plan, seam: Seam) -> None:
+        self.native = PlanGroupChat(plan, seam)
+
+    async def run(self, report: Report) -> None:
+        """Run the chat on the engine's own loop."""
+        self.native.watch(report)
+        await self.native.run()
+
+    def cancel(self) -> None:
+        """Nothing to do: the seam ends the model calls that the participants wait for, and each then ends its turn."""
+
+
+class PlanGroupChat(BaseGroupChat):
+    """A group chat with one participant a task, so that several tasks of one agent can run at once."""
+
+    component_provider_override = "unified_agents_autogen.team.PlanGroupChat"
+
+    def __init__(self, plan: Plan, seam: Seam) -> None:
+        self._seam = seam
+        self._steps = {participant_name(step, index): step for index, step in enumerate(plan.steps)}
+        self._clients = {name: ConversationClient() for name in self._steps}
+        self._report: Report | None = None
+        self._walk: Walk | None = None
+        super().__init__(
+            name=identifier(plan.team.name), description=f"The tasks of {plan.team.name}", group_chat_manager_name="PlanManager",
+            group_chat_manager_class=PlanManager, participants=[self._participant(name, step) for name, step in self._steps.items()],
+        )  # fmt: skip
+
+    def _participant(self, name: str, step: Step) -> AssistantAgent:
+        from unified_agents.prompts import system_text
+
+        # Always a system message of our own: AgentChat's default one asks for TERMINATE.
+        text = system_text(step.agent)
+        return AssistantAgent(name, model_client=self._clients[name], description=step.agent.role or step.agent.name, system_message=text or None)
+
+    def watch(self, report: Report) -> None:
+        """Report outcomes to `report`; a task's failure is an outcome then, and no longer raised."""
+        self._report = report
+
+    async def run_stream(
+        self, *, task: str | BaseChatMessage | Sequence[BaseChatMessage] | None = None, cancellation_token: CancellationToken | None = None,
+        output_task_messages: bool = True,
+    ) -> AsyncGenerator[BaseAgentEvent | BaseChatMessage | TaskResult, None]:  # fmt: skip
+        """Run the plan and stream the participants' messages.
+
+        Raises:
+            ValueError: `task` was given; the tasks are the plan's.
+            RunError: the original error of the first task that failed, unless outcomes are reported.
+        """
+        if task is not None:
+            raise ValueError("a compiled team runs the tasks it was compiled from: call run() without task")
+        self._walk = self._seam.start()
+        async for message in super().run_stream(cancellation_token=cancellation_token, output_task_messages=output_task_messages):
+            if isinstance(message, TaskResult) and self._report is None and self._walk.failure is not None:
+                raise self._walk.failure
+            yield message
+
+    def _create_group_chat_manager_factory(self, **options: Any) -> Callable[[], PlanManager]:  # type: ignore[override]  # named as there
+        return lambda: PlanManager(chat=self, **options)
+
+    def _create_participant_factory(self, parent_topic_type: str, output_topic_type: str, agent: Any, message_factory: Any) -> Callable[[], Any]:
+        """With the manager's topic as parent an answer goes to the manager alone: each task sees exactly what the plan gives it."""
+        return lambda: ChatAgentContainer(self._group_chat_manager_topic_type, output_topic_type, agent, message_factory)
+
+    def begin(self) -> list[tuple[str, str]]:
+        """The participants that may speak now, each with what it is told."""
+        assert self._walk is not None
+        names = {step.name: name for name, step in self._steps.items()}
+        return [(names[step.name], self._open(names[step.name], step)) for step in self._walk.ready()]
+
+    def _open(self, name: str, step: Step) -> str:
+        assert self._walk is not None
+        conversation = self._walk.open(step)
+        self._clients[name].bind(conversation)
+        return conversation.task_text
+
+    async def end(self, name: str) -> TaskOutcome:
+        """A participant has spoken: what came of its task."""
+        assert self._walk is not None
+        outcome = self._walk.finish(self._steps[name])
+        if self._report is not None:
+            await self._report(outcome)
+        return outcome
+
+
+class PlanManager(BaseGroupChatManager):
+    """Walks the plan: several speakers at once, and the next ones as soon as one has answered."""
+
+    def __init__(self, chat: PlanGroupChat, **options: Any) -> None:
+        super().__init__(**options)
+        self._chat = chat
+
+    async def _transition_to_next_speakers(self, cancellation_token: CancellationToken) -> None:
+        for name, told in self._chat.begin():
+            topic = DefaultTopicId(type=self._participant_name_to_topic_type[name])
+            self._active_speakers.append(name)
+            # A container takes its messages in order: the task first, then the request to answer it.
+            await self.publish_message(GroupChatStart(messages=[TextMessage(content=told, source="user")]), topic, cancellation_token=cancellation_token)
+            await self.publish_message(GroupChatRequestPublish(), topic, cancellation_token=cancellation_token)
+        if not self._active_speakers:
+            await self._signal_termination(StopMessage(content="The plan is done.", source=self._name))
+
+    @event
+    async def handle_agent_response(self, message: GroupChatAgentResponse | GroupChatTeamResponse, ctx: MessageContext) -> None:
+        """Take one participant's answer and start what waited for it."""
+        try:
+            if isinstance(message, GroupChatAgentResponse):
+                await self.update_message_thread([message.response.chat_message])
+            self._active_speakers.remove(message.name)
+            await self._chat.end(message.name)
+            await self._transition_to_next_speakers(ctx.cancellation_token)
+        except Exception as error:
+            await self._signal_termination_with_error(SerializableException.from_exception(error))
+            raise
+
+    async def validate_group_state(self, messages: list[BaseChatMessage] | None) -> None:
+        """The plan was checked before."""
+
+    async def select_speaker(self, thread: Sequence[BaseAgentEvent | BaseChatMessage]) -> list[str] | str:
+        """Not asked: the plan decides in `_transition_to_next_speakers`."""
+        return []
+
+    async def reset(self) -> None:
+        """Forget a run, also one that ended in the middle."""
+        self._current_turn = 0
+        self._message_thread.clear()
+        self._active_speakers.clear()
+
+    async def save_state(self) -> Mapping[str, Any]:
+        """The messages so far."""
+        return {"message_thread": [message.dump() for message in self._message_thread]}
+
+    async def load_state(self, state: Mapping[str, Any]) -> None:
+        """As `save_state` gave it."""
+        self._message_thread = [self._message_factory.create(message) for message in state["message_thread"]]
+
+
+def identifier(name: str) -> str:
+    """A Python identifier that still reads like `name`; AgentChat takes no other names."""
+    plain = re.sub(r"\W+", "_", name).strip("_")[:40]
+    return plain if plain.isidentifier() else f"_{plain}"
+
+
+def participant_name(step: Step, index: int) -> str:
+    """Unique within the team, whatever the names become as identifiers."""
+    return f"{identifier(step.agent.name)}_{index + 1}"

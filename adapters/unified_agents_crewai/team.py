@@ -1,0 +1,171 @@
+"""A plan as a real `crewai.Crew` that starts each task as soon as what it waits for has completed."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import unified_agents_crewai.quiet as quiet  # noqa: I001, PLR0402  # before anything of crewai
+from crewai import Agent, Crew, Process, Task
+from crewai.crews.crew_output import CrewOutput
+from crewai.tasks.task_output import TaskOutput
+from pydantic import PrivateAttr
+
+from unified_agents.adapter import NativeTeam, Plan, Report, Seam, Step, TaskOutcome, Walk
+from unified_agents.engine import engine, in_thread
+from unified_agents.prompts import traits_text
+from unified_agents.spec import AgentSpec
+from unified_agents_crewai.model import ConversationLLM, guard
+
+Done = Callable[[TaskOutcome], None]
+
+
+class CrewTeam(NativeTeam):
+    """The crew and how the runtime runs it."""
+
+    native: PlanCrew
+
+    def __init__(self, plan: Plan, seam: Seam) -> None:
+        self.native = build_crew(plan, seam)
+
+    async def run(self, report: Report) -> None:
+        """Kick the crew off on a thread of its own; its tasks have one each."""
+        self.native.watch(lambda outcome: engine().run(report(outcome)))
+        await in_thread(self.native.kickoff, "unified-agents-crew")
+
+    def cancel(self) -> None:
+        """Nothing to do: the seam ends the model calls that the crew's threads wait for."""
+
+
+class _NoTaskOutputs:
+    """In place of CrewAI's SQLite log of task outputs: it costs more than the rest of a task and is read only by `crewai replay`."""
+
+    def reset(self) -> None:
+        pass
+
+    def update(self, task_index: int, log: dict[str, Any]) -> None:
+        pass
+
+    def load(self) -> list[dict[str, Any]]:
+        return []
+
+
+class PlanTask(Task):
+    """A task worded as CrewAI words it, without the sentence about expected output where the spec expects none."""
+
+    def prompt(self) -> str:
+        """The task as it enters the prompt."""
+        return str(super().prompt()) if self.expected_output else self.description
+
+
+class PlanCrew(Crew):
+    """A Crew that walks a plan: eager by dependency, on kickoff and akickoff, every task with an agent of its own."""
+
+    _seam: Seam = PrivateAttr()
+    _steps: dict[str, PlanTask] = PrivateAttr(default_factory=dict)
+    _done: Done | None = PrivateAttr(default=None)
+    _task_output_handler: Any = PrivateAttr(default_factory=_NoTaskOutputs)  # private in CrewAI; a test pins it
+
+    def attach(self, seam: Seam, tasks: dict[str, PlanTask]) -> None:
+        """Tell the crew its plan: a pydantic model takes no further arguments."""
+        self._seam, self._steps = seam, tasks
+
+    def watch(self, done: Done) -> None:
+        """Report outcomes to `done`; a task's failure is an outcome then, and no longer raised."""
+        self._done = done
+
+    def _run_sequential_process(self) -> CrewOutput:
+        """CrewAI's hook for a synchronous kickoff; private there, pinned by a test."""
+        with quiet.silent_events():
+            return self._result(self._walk())
+
+    async def _arun_sequential_process(self) -> CrewOutput:
+        """The same for akickoff."""
+        with quiet.silent_events():
+            return self._result(await in_thread(self._walk, "unified-agents-crew"))
+
+    def _walk(self) -> tuple[Walk, list[TaskOutput]]:
+        walk, outputs = self._seam.start(), list[TaskOutput]()
+        running: dict[concurrent.futures.Future[TaskOutput], Step] = {}
+        while True:
+            running.update({self._start(walk, step): step for step in walk.ready()})
+            if not running:
+                return walk, outputs
+            for future in concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED).done:
+                step, error = running.pop(future), future.exception()
+                outcome = walk.finish(step, error)
+                if error is None:
+                    outputs.append(future.result())
+                if self._done is not None:
+                    self._done(outcome)
+
+    def _start(self, walk: Walk, step: Step) -> concurrent.futures.Future[TaskOutput]:
+        conversation, task = walk.open(step), self._steps[step.name]
+        assert task.agent is not None
+        task.agent.llm.bind(conversation)  # type: ignore[union-attr]  # it is our ConversationLLM
+        return task.execute_async(agent=task.agent, context=guard(conversation.context_text), tools=[])
+
+    def _result(self, walked: tuple[Walk, list[TaskOutput]]) -> CrewOutput:
+        walk, outputs = walked
+        if self._done is None and walk.failure is not None:
+            raise walk.failure
+        if not outputs:  # every task failed, and the failures were reported
+            return CrewOutput(raw="", tasks_output=[])
+        final = self._steps.get(self._seam.plan.final)
+        outputs.sort(key=lambda output: output is (final.output if final else None))  # CrewAI takes the last one as the crew's
+        return self._create_crew_output(outputs)
+
+    def _interpolate_inputs(self, inputs: dict[str, Any]) -> None:
+        """Inputs were bound by the plan; CrewAI's own interpolation would read braces in their values."""
+        if inputs:
+            raise ValueError("inputs are bound when a team is compiled: compile_team(team, inputs={…})")
+
+    def copy(self) -> NoReturn:  # type: ignore[override]
+        """Refused: CrewAI's copy is a plain, sequential Crew."""
+        raise NotImplementedError("a compiled crew is not copied; call compile_team(team, backend='crewai', inputs={…}) for each run")
+
+    def kickoff_for_each(self, *_args: Any, **_options: Any) -> NoReturn:
+        """Refused, as `copy`."""
+        self.copy()
+
+    async def kickoff_for_each_async(self, *_args: Any, **_options: Any) -> NoReturn:
+        """Refused, as `copy`."""
+        self.copy()
+
+    async def akickoff_for_each(self, *_args: Any, **_options: Any) -> NoReturn:
+        """Refused, as `copy`."""
+        self.copy()
+
+
+def build_crew(plan: Plan, seam: Seam) -> PlanCrew:
+    """The crew of a plan; each task has an agent of its own, since an agent object works on one task at a time."""
+    tasks: dict[str, PlanTask] = {}
+    for step in plan.ordered:
+        tasks[step.name] = PlanTask(
+            name=guard(step.name), description=guard(step.task.description), expected_output=guard(step.task.expected_output or ""),
+            agent=_agent(step), context=[tasks[name] for name in step.context if name in tasks],
+        )  # fmt: skip
+    crew = PlanCrew(
+        name=plan.team.name, agents=[task.agent for task in tasks.values() if task.agent], tasks=list(tasks.values()),
+        process=Process.sequential, verbose=False, memory=False, cache=False, tracing=False, planning=False,
+    )  # fmt: skip
+    crew.attach(seam, tasks)
+    return crew
+
+
+def _agent(step: Step) -> Agent:
+    """A fresh CrewAI agent with everything of its own that asks again, cuts, remembers or plans switched off."""
+    role, goal, backstory = _words(step.agent)
+    return Agent(
+        role=guard(role), goal=guard(goal), backstory=guard(backstory), llm=ConversationLLM(model=step.model.name or "model"),
+        max_iter=1_000_000, max_retry_limit=0, max_execution_time=None, respect_context_window=True, use_better_compaction=False,
+        allow_delegation=False, cache=False, verbose=False, memory=False,
+    )  # fmt: skip
+
+
+def _words(agent: AgentSpec) -> tuple[str, str, str]:
+    """Role, goal and backstory as CrewAI words them; what it has no field for follows the backstory."""
+    backstory = "\n\n".join(part for part in (agent.backstory or "", traits_text(agent)) if part)
+    return agent.role or agent.name, agent.goal or "", backstory

@@ -1,0 +1,106 @@
+"""Write a team of AI agents once, run it on CrewAI or on AutoGen.
+
+::
+
+    team.yaml ──load──▶ TeamSpec ──plan──▶ Plan ──Adapter.build──▶ native Crew / group chat ──run──▶ RunResult
+                loader      spec            plan     adapters/*/team.py            runtime            result
+                  └ SpecError                └ UnsupportedFeatureError     ▼
+                                     adapters/*/model.py  hands over the framework's messages, nothing else
+                                                                           ▼
+                                                       conversation.py  what the wire carries is ours
+                                                                           ▼
+                                                       middleware/*  Timeout ─ Trace ─ chat_models/*
+                                                                           ▼
+                                                       events.py ──▶ progress, result
+
+Names are loaded when they are used, so that importing the package costs next to nothing and imports no framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from unified_agents._version import __version__
+
+_HOMES = {
+    "unified_agents.chat_models": ("ChatModel", "ChatRequest", "ChatResponse", "ToolCall", "Usage"),
+    "unified_agents.chat_models.scripted": ("ScriptedModel",),
+    "unified_agents.compiler": ("CompiledTeam", "compile_team"),
+    "unified_agents.errors": (
+        "BackendUnavailableError", "BackendError", "ModelError", "Problem", "RunError", "SpecError", "UnifiedAgentsError", "UnsupportedFeatureError",
+    ),
+    "unified_agents.loader": ("load_team",),
+    "unified_agents.middleware": ("Middleware",),
+    "unified_agents.registry": ("backends",),
+    "unified_agents.result": ("RunResult", "TaskResult"),
+    "unified_agents.runtime": ("run_team", "run_team_async"),
+    "unified_agents.spec": ("AgentSpec", "InputSpec", "ModelSpec", "TaskSpec", "TeamSpec", "ToolSpec"),
+}  # fmt: skip
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+if TYPE_CHECKING:
+    from unified_agents.chat_models import ChatModel, ChatRequest, ChatResponse, ToolCall, Usage
+    from unified_agents.chat_models.scripted import ScriptedModel
+    from unified_agents.compiler import CompiledTeam, compile_team
+    from unified_agents.errors import (
+        BackendError,
+        BackendUnavailableError,
+        ModelError,
+        Problem,
+        RunError,
+        SpecError,
+        UnifiedAgentsError,
+        UnsupportedFeatureError,
+    )
+    from unified_agents.loader import load_team
+    from unified_agents.middleware import Middleware
+    from unified_agents.registry import backends
+    from unified_agents.result import RunResult, TaskResult
+    from unified_agents.runtime import run_team, run_team_async
+    from unified_agents.spec import AgentSpec, InputSpec, ModelSpec, TaskSpec, TeamSpec, ToolSpec
+
+__all__ = [
+    "AgentSpec",
+    "BackendError",
+    "BackendUnavailableError",
+    "ChatModel",
+    "ChatRequest",
+    "ChatResponse",
+    "CompiledTeam",
+    "InputSpec",
+    "Middleware",
+    "ModelError",
+    "ModelSpec",
+    "Problem",
+    "RunError",
+    "RunResult",
+    "ScriptedModel",
+    "SpecError",
+    "TaskResult",
+    "TaskSpec",
+    "TeamSpec",
+    "ToolCall",
+    "ToolSpec",
+    "UnifiedAgentsError",
+    "UnsupportedFeatureError",
+    "Usage",
+    "__version__",
+    "backends",
+    "compile_team",
+    "load_team",
+    "run_team",
+    "run_team_async",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'unified_agents' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,77 @@
+"""Models behind one small protocol: a request in the OpenAI chat format in, an answer out.
+
+`ChatModel` is what an endpoint is to the rest of the code; `openai_compatible.py`, `embedded.py` and `scripted.py` are the three there are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from unified_agents.chat_models.providers import ModelConfig
+
+Message = Mapping[str, Any]
+"""One message in the OpenAI chat format: `{"role": …, "content": …}`."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens as the provider reported them; None is unknown, never 0."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A model's wish to call a tool; `arguments` is the JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One model call. `conversation` is its conversation's key, `turn` counts calls within it from 1."""
+
+    model: ModelConfig
+    messages: Sequence[Message]
+    tools: Sequence[Mapping[str, Any]] = ()
+    response_format: Mapping[str, Any] | None = None
+    task: str = ""
+    agent: str = ""
+    conversation: str = ""
+    turn: int = 1
+
+
+@dataclass(frozen=True)
+class ChatResponse:
+    """The model's answer. `text` has lost outer white space; `model` is PROVIDER/NAME of the one that answered."""
+
+    text: str
+    model: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the answer was cut off at `max_tokens`."""
+        return self.finish_reason == "length"
+
+
+@runtime_checkable
+class ChatModel(Protocol):
+    """Anything that answers a ChatRequest. Called on the engine's loop; failures are `ModelError`s."""
+
+    async def __call__(self, request: ChatRequest) -> ChatResponse:
+        """The answer to one request, with exactly one attempt."""
+        ...
+
+
+def monotonic() -> float:
+    """The clock of the model layers, in seconds; replaced in tests."""
+    return time.monotonic()

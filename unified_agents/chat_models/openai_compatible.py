@@ -1,0 +1,213 @@
+"""Every provider with an OpenAI-compatible endpoint: one attempt is one request, and the answer is looked at before it is believed."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import aiohttp
+import httpx
+import openai
+from aiohttp.abc import AbstractResolver, ResolveResult
+from httpx_aiohttp import AiohttpTransport
+
+from unified_agents import errors
+from unified_agents.chat_models import ChatRequest, ChatResponse, ToolCall, Usage
+from unified_agents.chat_models.providers import ModelConfig, is_link_local
+from unified_agents.engine import engine
+
+_QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_MAX_DETAIL = 300
+
+
+class OpenAICompatibleModel:
+    """Calls `POST {base_url}/chat/completions` through the OpenAI SDK with its retries off.
+
+    Clients are shared per base_url and key for the life of the process: building one costs about 30 ms, and the connections stay open.
+    """
+
+    async def __call__(self, request: ChatRequest) -> ChatResponse:
+        """The answer to one request.
+
+        Raises:
+            ModelError: one of its kinds, for whatever went wrong; the SDK's own error is its `__cause__`.
+        """
+        config = request.model
+        try:
+            raw = await _client(config).chat.completions.create(**_body(request), extra_headers=_headers(config), extra_query=_query(config))
+        except openai.APIError as error:
+            _raise(error, config)
+        except (ValueError, TypeError) as error:  # the SDK's JSON decoder lets its own errors through
+            raise errors.BadResponseError(f"{config.model} answered with something that is no JSON", model=config.model) from error
+        return parse_completion(raw, config.model)
+
+
+def _body(request: ChatRequest) -> dict[str, Any]:
+    config = request.model
+    body: dict[str, Any] = {"model": config.name, "messages": list(request.messages), **config.sampling}
+    if request.tools:
+        body["tools"] = list(request.tools)
+    if request.response_format is not None:
+        body["response_format"] = request.response_format
+    if config.extra_body:
+        body["extra_body"] = dict(config.extra_body)
+    return body
+
+
+def _headers(config: ModelConfig) -> dict[str, Any]:
+    headers: dict[str, Any] = {name: value.get_secret_value() for name, value in config.extra_headers.items()}
+    if config.api_key is None and not any(name.lower() == "authorization" for name in headers):
+        headers["Authorization"] = openai.Omit()  # the SDK insists on a key; none was given, so none is sent
+    return headers
+
+
+def _query(config: ModelConfig) -> dict[str, str]:
+    return {"api-version": config.api_version} if config.api_version else {}
+
+
+_clients: dict[tuple[int, str, str], openai.AsyncOpenAI] = {}
+
+
+def _client(config: ModelConfig) -> openai.AsyncOpenAI:
+    """The shared client of this base_url and key. Runs on the engine's loop, so it needs no lock."""
+    key = config.api_key.get_secret_value() if config.api_key else ""
+    place = (id(engine()), config.base_url, key)
+    if place not in _clients:
+        client = openai.AsyncOpenAI(
+            api_key=key or "unused", base_url=config.base_url, max_retries=0, timeout=None, http_client=_http_client(), organization="", project=""
+        )
+        _clients[place] = client
+        engine().on_close(client.close)
+    return _clients[place]
+
+
+def _http_client() -> httpx.AsyncClient:
+    """No redirects (a key goes only to the host it was written beside), no limit on connections, no timeout: those are ours to set."""
+
+    def session() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, resolver=_GuardedResolver(), ssl=transport.ssl_context))
+
+    transport = AiohttpTransport(client=session)
+    return openai.DefaultAioHttpClient(transport=transport, follow_redirects=False, timeout=None)
+
+
+class _GuardedResolver(AbstractResolver):
+    """Resolves names, and refuses link-local answers: a host name may point at the cloud's metadata service."""
+
+    def __init__(self) -> None:
+        self._inner = aiohttp.ThreadedResolver()
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
+        found = await self._inner.resolve(host, port, family)
+        allowed = [item for item in found if not is_link_local(item["host"])]
+        if found and not allowed:
+            raise OSError(f"{host} resolves to a link-local address, which is never called")
+        return allowed
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+def parse_completion(raw: Any, model: str) -> ChatResponse:
+    """A validated answer from what the endpoint sent with status 200.
+
+    Raises:
+        BadResponseError: no chat completion.
+        ContentFilterError: the provider withheld the content.
+    """
+    choices = getattr(raw, "choices", None)
+    if not isinstance(choices, list) or not choices:
+        raise errors.BadResponseError(f"{model} answered with status 200 but no chat completion: {_short(raw)}", model=model, status=200)
+    message = getattr(choices[0], "message", None)
+    content = getattr(message, "content", None)
+    if message is None or not (content is None or isinstance(content, str)):
+        raise errors.BadResponseError(f"{model} answered with a choice that holds no message", model=model, status=200)
+    reason = getattr(choices[0], "finish_reason", None)
+    refusal = getattr(message, "refusal", None)
+    if reason == "content_filter" or (refusal and not content):
+        raise errors.ContentFilterError(f"{model} withheld its answer: {refusal or 'content filter'}", model=model, status=200)
+    return ChatResponse(text=_clean(content or ""), model=model, tool_calls=_tool_calls(message), finish_reason=reason, usage=_usage(raw))
+
+
+def _clean(text: str) -> str:
+    """Without outer white space, and without lone surrogates, which no file and no socket takes."""
+    return text.encode("utf-8", "replace").decode("utf-8").strip()
+
+
+def _tool_calls(message: Any) -> tuple[ToolCall, ...]:
+    calls = getattr(message, "tool_calls", None) or []
+    functions = [(call, call.function) for call in calls if getattr(call, "function", None) is not None]
+    return tuple(ToolCall(id=str(call.id or f"call_{i}"), name=str(f.name or ""), arguments=f.arguments or "{}") for i, (call, f) in enumerate(functions))
+
+
+def _usage(raw: Any) -> Usage:
+    usage = getattr(raw, "usage", None)
+    return Usage(_count(getattr(usage, "prompt_tokens", None)), _count(getattr(usage, "completion_tokens", None)))
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+_BY_STATUS: Mapping[int, tuple[type[errors.ModelError], str]] = {
+    401: (errors.AuthenticationError, "the key was not accepted"),
+    402: (errors.QuotaExceededError, "the account has no credit left"),
+    403: (errors.PermissionDeniedError, "the key may not use this model"),
+    404: (errors.NotFoundError, "there is no such model, or base_url has no such path"),
+    408: (errors.InternalServerError, "the provider gave up waiting"),
+    429: (errors.RateLimitError, "too many requests"),
+}
+
+
+def _raise(error: openai.APIError, config: ModelConfig) -> NoReturn:
+    """Our error for the SDK's."""
+    if isinstance(error, openai.APIConnectionError):  # its timeouts too: none is set here, so they are connections that broke
+        cause = str(error.__cause__ or error).strip() or type(error.__cause__).__name__
+        raise errors.APIConnectionError(f"no connection to {config.model} at {config.base_url}: {cause}", model=config.model) from error
+    if not isinstance(error, openai.APIStatusError):
+        raise errors.BadResponseError(f"{config.model} sent an answer that cannot be read: {error.message}", model=config.model) from error
+    kind, said = _kind(error)
+    detail = _detail(error, config)
+    raise kind(f"{config.model}: HTTP {error.status_code}, {said}{_advice(kind, config)}{detail}", model=config.model, status=error.status_code) from error
+
+
+def _kind(error: openai.APIStatusError) -> tuple[type[errors.ModelError], str]:
+    status, code, text = error.status_code, str(error.code or ""), str(error.message).lower()
+    if status == 429 and (code in _QUOTA_CODES or "insufficient_quota" in text):
+        return errors.QuotaExceededError, "the account's quota is used up"
+    if code == "context_length_exceeded" or (status in (400, 413) and "maximum context length" in text):
+        return errors.ContextOverflowError, "the request does not fit into the model's context window"
+    if code in ("content_filter", "content_policy_violation"):
+        return errors.ContentFilterError, "the provider's content filter stopped the request"
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if status >= 500:
+        return errors.InternalServerError, "the provider failed"
+    if 300 <= status < 400:
+        return errors.BadRequestError, "base_url answers with a redirect, and keys are not sent on to another address: write the new one"
+    return errors.BadRequestError, "the provider calls the request wrong"
+
+
+def _advice(kind: type[errors.ModelError], config: ModelConfig) -> str:
+    """What the person at the keyboard can do; names the variable, never the key."""
+    if kind is errors.AuthenticationError:
+        if config.api_key is None:
+            return " (none was sent: write api_key beside base_url)"
+        return f" (check {config.key_variable} or api_key)" if config.key_variable else " (check api_key)"
+    return ""
+
+
+def _detail(error: openai.APIStatusError, config: ModelConfig) -> str:
+    """The provider's own words, short, on one line, with any secret of ours taken out (providers echo keys)."""
+    body = error.body if isinstance(error.body, Mapping) else {}
+    text = " ".join(str(body.get("message") or "").split())
+    for secret in (config.api_key, *config.extra_headers.values()):
+        if secret is not None and secret.get_secret_value():
+            text = text.replace(secret.get_secret_value(), "…")
+    return f": {text[:_MAX_DETAIL]}" if text else ""
+
+
+def _short(raw: Any) -> str:
+    text = " ".join((raw if isinstance(raw, str) else type(raw).__name__).split())
+    return repr(text[:80]) if isinstance(raw, str) else "an object without choices"

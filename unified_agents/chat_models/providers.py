@@ -1,0 +1,158 @@
+"""Providers by name: where their OpenAI-compatible endpoint is and which variable holds the key."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from unified_agents.errors import Problem, did_you_mean
+from unified_agents.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Provider:
+    """What the first segment of PROVIDER/NAME stands for.
+
+    `base_url` None: there is no common address, the file or `url_variable` must give one. `key_variable` None: no key is needed.
+    """
+
+    base_url: str | None
+    key_variable: str | None = None
+    url_variable: str | None = None
+
+
+PROVIDERS: dict[str, Provider] = {
+    "openai": Provider("https://api.openai.com/v1", "OPENAI_API_KEY", "OPENAI_BASE_URL"),
+    "azure": Provider(None, "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_BASE_URL"),
+    "anthropic": Provider("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
+    "gemini": Provider("https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY"),
+    "groq": Provider("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
+    "mistral": Provider("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
+    "deepseek": Provider("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
+    "openrouter": Provider("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+    "ollama": Provider("http://localhost:11434/v1", None, "OLLAMA_BASE_URL"),
+    "vllm": Provider("http://localhost:8000/v1", None, "VLLM_BASE_URL"),
+    "local": Provider("embedded:"),
+}
+
+# OpenAI's reasoning models answer 400 to `max_tokens`; other providers know no other name.
+_COMPLETION_TOKENS = re.compile(r"(o\d|gpt-[5-9])(\b|[-.])")
+_METADATA_HOSTS = frozenset({"metadata.google.internal", "metadata", "instance-data"})
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model ready to be called: the spec with everything looked up. `alias` is its name in `models:`."""
+
+    alias: str
+    provider: str
+    name: str
+    base_url: str
+    api_key: SecretStr | None = None
+    key_variable: str | None = None
+    api_version: str | None = None
+    timeout: float = 60.0
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    extra_headers: Mapping[str, SecretStr] = field(default_factory=dict)
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def model(self) -> str:
+        """PROVIDER/NAME, as the user wrote it."""
+        return f"{self.provider}/{self.name}"
+
+
+def check_model(model: str) -> str | None:
+    """Why `model` is no PROVIDER/NAME of ours, or None."""
+    provider, slash, name = model.partition("/")
+    if not slash or not provider or not name:
+        return f"found {model!r}, expected PROVIDER/NAME such as 'openai/gpt-4o-mini'"
+    if provider not in PROVIDERS:
+        return f"unknown provider {provider!r}{did_you_mean(provider, PROVIDERS)}; allowed: {', '.join(PROVIDERS)}"
+    return None
+
+
+def check_base_url(url: str) -> str | None:
+    """Why `url` may not be called, or None. Link-local and metadata addresses are refused here and again after resolution."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        _ = parts.port
+    except ValueError as error:
+        return f"not a URL: {error}"
+    if parts.scheme not in ("http", "https") or not host:
+        return "expected a URL that begins with http:// or https:// and names a host"
+    if parts.username or parts.password:
+        return "a URL with a user name or password is refused: use api_key or extra_headers"
+    if parts.query or parts.fragment:
+        return "a base_url ends with its path: no ?query, no #fragment"
+    if host in _METADATA_HOSTS or is_link_local(host):
+        return f"{host} is a link-local or metadata address, where cloud machines keep their credentials; it is never called"
+    return None
+
+
+def is_link_local(host: str) -> bool:
+    """Whether a literal IP address is link-local (169.254.0.0/16, fe80::/10), IPv4 written as IPv6 included."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_link_local
+
+
+def resolve_model(alias: str, spec: ModelSpec, env: Mapping[str, str], timeout: float, path: str) -> tuple[ModelConfig | None, list[Problem]]:
+    """The spec with base_url and key looked up, or what is missing.
+
+    A key from the environment goes only to its provider's own address (or the one its URL variable names), never to a base_url
+    that the file wrote without a key beside it.
+    """
+    provider_name, _, name = spec.model.partition("/")
+    provider = PROVIDERS[provider_name]
+    base_url = spec.base_url or env.get(provider.url_variable or "", "") or provider.base_url
+    if not base_url:
+        return None, [Problem(path, f"{spec.model} needs a base_url: write base_url or set {provider.url_variable}")]
+    wrong = None if provider_name == "local" else check_base_url(base_url)
+    if wrong:
+        return None, [Problem(f"{path}.base_url" if spec.base_url else path, f"found {_shown(base_url)!r}: {wrong}")]
+    key, problem = _key(spec, provider, env, path)
+    if problem:
+        return None, [problem]
+    variable = None if spec.base_url and not spec.api_key else provider.key_variable
+    config = ModelConfig(
+        alias=alias, provider=provider_name, name=name, base_url=base_url.rstrip("/"), api_key=key, key_variable=variable,
+        api_version=spec.api_version, timeout=spec.timeout or timeout, sampling=_sampling(spec, provider_name, name),
+        extra_headers=spec.extra_headers, extra_body=spec.extra_body,
+    )  # fmt: skip
+    return config, []
+
+
+def _key(spec: ModelSpec, provider: Provider, env: Mapping[str, str], path: str) -> tuple[SecretStr | None, Problem | None]:
+    if spec.api_key is not None:
+        return (spec.api_key if spec.api_key.get_secret_value() else None), None
+    if spec.base_url or provider.key_variable is None:
+        return None, None
+    found = env.get(provider.key_variable, "")
+    if found:
+        return SecretStr(found), None
+    return None, Problem(path, f"{spec.model} needs a key: set {provider.key_variable} or write api_key (without a key: model: local/smollm2-135m)")
+
+
+def _sampling(spec: ModelSpec, provider: str, name: str) -> dict[str, Any]:
+    renamed = provider in ("openai", "azure") and _COMPLETION_TOKENS.match(name)
+    fields = {
+        "temperature": spec.temperature, "top_p": spec.top_p, "seed": spec.seed,
+        "max_completion_tokens" if renamed else "max_tokens": spec.max_tokens,
+    }  # fmt: skip
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _shown(url: str) -> str:
+    """The URL without what may be a password in it."""
+    return re.sub(r"//[^/@]*@", "//…@", url)

@@ -1,0 +1,138 @@
+"""The one event loop of the process, in a daemon thread.
+
+All HTTP clients and the state of all middleware live on it, so that threads and other loops share them without locks. After a fork
+the child makes its own. Frameworks that call from elsewhere hop here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import os
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Engine:
+    """An event loop in a daemon thread, and the ways onto it."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.pid = os.getpid()
+        self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._thread = threading.Thread(target=self._run, name="unified-agents-engine", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    @property
+    def inside(self) -> bool:
+        """Whether the caller runs on the engine's own thread."""
+        return threading.current_thread() is self._thread
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Start a coroutine on the engine from any thread."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the engine and wait; an interrupt cancels it and waits up to a second for its clean-up.
+
+        Raises:
+            RuntimeError: when called on the engine's own thread, which would wait for itself.
+        """
+        if self.inside:
+            coroutine.close()
+            raise RuntimeError("Engine.run was called from the engine's own thread; await the coroutine instead")
+        future = self.submit(coroutine)
+        try:
+            return future.result()
+        except (KeyboardInterrupt, SystemExit):
+            future.cancel()
+            concurrent.futures.wait([future], timeout=1.0)
+            raise
+
+    async def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Await a coroutine on the engine from whichever loop is running; cancelling the caller cancels it."""
+        if self.inside:
+            return await coroutine
+        return await asyncio.wrap_future(self.submit(coroutine))
+
+    def on_close(self, closer: Callable[[], Awaitable[None]]) -> None:
+        """Run `closer` on the engine when the process ends."""
+        self._closers.append(closer)
+
+    def close(self, timeout: float = 0.5) -> None:
+        """Close what lives on the loop and stop it; what takes longer than `timeout` seconds is left to the operating system."""
+        if self.pid != os.getpid() or not self._thread.is_alive():
+            return
+        with contextlib.suppress(concurrent.futures.TimeoutError):
+            self.submit(self._close()).result(timeout)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(timeout)
+
+    async def _close(self) -> None:
+        await asyncio.gather(*(closer() for closer in self._closers), return_exceptions=True)
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+_lock = threading.Lock()
+_engine: Engine | None = None
+
+
+def engine() -> Engine:
+    """The process's engine, made at first use and anew after a fork."""
+    global _engine
+    current = _engine
+    if current is not None and current.pid == os.getpid():
+        return current
+    with _lock:
+        if _engine is None or _engine.pid != os.getpid():
+            _engine = Engine()
+            atexit.register(_engine.close)
+        return _engine
+
+
+def _forget_lock() -> None:
+    """A fork may happen while another thread holds the lock; the child would wait for it forever."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_lock)
+
+
+async def in_thread(function: Callable[[], T], name: str) -> T:
+    """Run blocking code on a daemon thread of its own: no pool's size limits it, and it never holds the exit."""
+    loop, done = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+
+    def settle(error: BaseException | None, value: T | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(value)
+
+    def work() -> None:
+        value: T | None = None
+        error: BaseException | None = None
+        try:
+            value = function()
+        except BaseException as caught:  # noqa: BLE001  # whatever it was, it belongs to the one who awaits
+            error = caught
+        with contextlib.suppress(RuntimeError):  # the loop may be closed by now
+            loop.call_soon_threadsafe(settle, error, value)
+
+    threading.Thread(target=work, name=name, daemon=True).start()
+    result: T = await done
+    return result

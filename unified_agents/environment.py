@@ -1,0 +1,48 @@
+"""Environment variables: where they are read from, and `${VAR}` in text."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+def read_environment(folder: Path | None = None) -> dict[str, str]:
+    """The process environment, filled up from `.env` beside the team file, then from `.env` in the working folder.
+
+    Nothing is overridden and `os.environ` is not changed.
+    """
+    merged: dict[str, str] = {}
+    for path in _unique([Path.cwd() / ".env", *([folder / ".env"] if folder else [])]):
+        if path.is_file():
+            merged.update({k: v for k, v in dotenv_values(path, interpolate=False).items() if v is not None})
+    return {**merged, **os.environ}
+
+
+def expand(text: str, env: Mapping[str, str]) -> tuple[str, list[str]]:
+    """`text` with `${VAR}` and `${VAR:-default}` replaced, and the names of variables that are missing.
+
+    As in a shell, the default stands in for an unset or empty variable. Values are put in once and not scanned again.
+    """
+    missing: list[str] = []
+
+    def value(match: re.Match[str]) -> str:
+        name, default = match.group(1), match.group(2)
+        found = env.get(name, "")
+        if found or (default is None and name in env):
+            return found
+        if default is None:
+            missing.append(name)
+            return match.group(0)
+        return default
+
+    return _REFERENCE.sub(value, text), missing
+
+
+def _unique(paths: Iterable[Path]) -> list[Path]:
+    return list(dict.fromkeys(paths))

@@ -1,0 +1,205 @@
+"""Every error a user can meet, one tree.
+
+::
+
+    UnifiedAgentsError
+    ├── SpecError                      the team, its file or its inputs are wrong; nothing was called (exit 2)
+    ├── BackendUnavailableError        unknown backend, not installed, or a version outside its range (exit 3)
+    ├── UnsupportedFeatureError        the backend refuses a field that the team uses (exit 3)
+    └── RunError                       a run failed; `.task` names where, `.result` holds what was completed (exit 1)
+        ├── BackendError               the framework itself failed
+        ├── TaskError                  foreign code failed inside a task; the original is its `__cause__`
+        ├── TaskTimeoutError           the task's own deadline passed
+        ├── RunCancelledError          the caller stopped the run
+        └── ModelError                 a model call failed
+            ├── APIConnectionError     refused, reset, cut off
+            ├── APITimeoutError        no whole answer within one attempt's timeout
+            ├── RateLimitError         429
+            │   └── QuotaExceededError     429 insufficient_quota, 402
+            ├── AuthenticationError    401
+            ├── PermissionDeniedError  403
+            ├── NotFoundError          404, the model or the path
+            ├── BadRequestError        other 4xx
+            │   ├── ContextOverflowError   the request does not fit the model's window
+            │   └── ContentFilterError     the provider refused the content
+            ├── InternalServerError    5xx
+            ├── BadResponseError       a 200 that is no chat completion
+            └── EmptyAnswerError       a chat completion without text
+
+The names below ModelError are those of the OpenAI SDK where it has one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unified_agents.result import RunResult
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing wrong with a team: where it stands and what to do about it.
+
+    `path` is written as in `tasks.write.context[0]`; `line` counts from 1 and is None for what did not come from a file.
+    """
+
+    path: str
+    message: str
+    line: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The problem as it stands in the JSON error document."""
+        return {"path": self.path, "line": self.line, "message": self.message}
+
+
+class UnifiedAgentsError(Exception):
+    """The root of the tree: catch this to catch all of ours."""
+
+    exit_code = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as it stands in JSON output."""
+        return {"type": type(self).__name__, "message": str(self), "problems": []}
+
+
+class SpecError(UnifiedAgentsError):
+    """The team cannot be run as written; `problems` lists everything found, in file order."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Iterable[Problem], source: str | None = None) -> None:
+        self.problems = sorted(set(problems), key=lambda p: (p.line if p.line is not None else 1 << 30, p.path, p.message))
+        self.source = source
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
+        return "\n".join([f"{count} in {self.source or 'the team'}:", *(f"  {self._row(p)}" for p in self.problems)])
+
+    def _row(self, problem: Problem) -> str:
+        place = f"{self.source}:{problem.line}: " if self.source and problem.line else ""
+        return f"{place}{problem.path}: {problem.message}" if problem.path else f"{place}{problem.message}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON error document's inner part: `{type, message, problems: [{path, line, message}]}`."""
+        return {"type": type(self).__name__, "message": str(self), "problems": [p.to_dict() for p in self.problems]}
+
+
+class BackendUnavailableError(UnifiedAgentsError):
+    """The backend asked for is unknown, not installed, or of a version that was never tested."""
+
+    exit_code = 3
+
+
+class UnsupportedFeatureError(UnifiedAgentsError):
+    """The backend refuses fields that the team uses; `problems` names each with its reason."""
+
+    exit_code = 3
+
+    def __init__(self, backend: str, problems: Sequence[Problem]) -> None:
+        self.backend = backend
+        self.problems = list(problems)
+        rows = "\n".join(f"  {p.path}: {p.message}" for p in self.problems)
+        super().__init__(f"backend {backend!r} refuses what this team asks for:\n{rows}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `SpecError.to_dict`."""
+        return {"type": type(self).__name__, "message": str(self), "problems": [p.to_dict() for p in self.problems]}
+
+
+class RunError(UnifiedAgentsError):
+    """A run failed. `task` names the task (None for the whole run), `result` is the RunResult once the run has ended."""
+
+    task: str | None = None
+    result: RunResult | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in a result's `error`: with the task's name."""
+        return {**super().to_dict(), "task": self.task}
+
+
+class BackendError(RunError):
+    """The framework itself failed, outside any model call or tool."""
+
+
+class TaskError(RunError):
+    """Foreign code (a tool, a callback) failed inside a task; the original is `__cause__`."""
+
+
+class TaskTimeoutError(RunError):
+    """A task's own deadline passed."""
+
+
+class RunCancelledError(RunError):
+    """The caller stopped the run."""
+
+
+class ModelError(RunError):
+    """A model call failed. `status` is the HTTP status where there was one, `model` the PROVIDER/NAME asked."""
+
+    def __init__(self, message: str, *, model: str | None = None, status: int | None = None) -> None:
+        super().__init__(message)
+        self.model = model
+        self.status = status
+
+
+class APIConnectionError(ModelError):
+    """No connection to the model, or it broke before the answer was whole."""
+
+
+class APITimeoutError(ModelError):
+    """One attempt took longer than its timeout, slow drip included."""
+
+
+class RateLimitError(ModelError):
+    """The provider asks to slow down (HTTP 429)."""
+
+
+class QuotaExceededError(RateLimitError):
+    """The account has no quota or credit left."""
+
+
+class AuthenticationError(ModelError):
+    """The key is missing or wrong (HTTP 401)."""
+
+
+class PermissionDeniedError(ModelError):
+    """The key may not use this model (HTTP 403)."""
+
+
+class NotFoundError(ModelError):
+    """The provider knows no such model, or the base_url has no such path (HTTP 404)."""
+
+
+class BadRequestError(ModelError):
+    """The provider calls the request wrong (HTTP 4xx)."""
+
+
+class ContextOverflowError(BadRequestError):
+    """The request does not fit into the model's context window."""
+
+
+class ContentFilterError(BadRequestError):
+    """The provider's content filter stopped the request or its answer."""
+
+
+class InternalServerError(ModelError):
+    """The provider failed (HTTP 5xx)."""
+
+
+class BadResponseError(ModelError):
+    """HTTP 200 with something that is no chat completion."""
+
+
+class EmptyAnswerError(ModelError):
+    """The model answered with no text."""
+
+
+def did_you_mean(found: str, allowed: Iterable[str]) -> str:
+    """`, did you mean 'x'?` for the nearest allowed name, or an empty text."""
+    near = difflib.get_close_matches(found, list(allowed), n=1, cutoff=0.6)
+    return f", did you mean {near[0]!r}?" if near else ""

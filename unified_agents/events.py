@@ -1,0 +1,167 @@
+"""What happens in a run, as frozen facts in the past tense, and how they reach a listener.
+
+Everything that is shown of a run (progress, results) is read from these.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+logger = logging.getLogger("unified_agents")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One thing that happened."""
+
+    @property
+    def type(self) -> str:
+        """The event's name, such as `TaskCompleted`."""
+        return type(self).__name__
+
+    def to_dict(self) -> dict[str, Any]:
+        """The event as plain JSON data."""
+        return {"type": self.type, **dataclasses.asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted(Event):
+    """A run began on a backend."""
+
+    run_id: str
+    team: str
+    backend: str
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskStarted(Event):
+    """A task was given to an agent."""
+
+    task: str
+    agent: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCalled(Event):
+    """One attempt at a model ended; `error` is its kind when it failed. Tokens are None where the provider reported none."""
+
+    task: str
+    agent: str
+    model: str
+    turn: int
+    duration_s: float
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MessageSent(Event):
+    """Something went from one agent to another; `task` is the recipient's."""
+
+    task: str
+    sender: str
+    recipient: str
+    message_type: str
+    content: str
+    timestamp: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldsDropped(Event):
+    """The run goes on without these fields, as `strict=False` allows."""
+
+    backend: str
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskCompleted(Event):
+    """A task has its output."""
+
+    task: str
+    agent: str
+    output: str
+    truncated: bool
+    duration_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskFailed(Event):
+    """A task failed for good; `error` is the kind, `message` speaks to the person who must act."""
+
+    task: str
+    agent: str
+    error: str
+    message: str
+    duration_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSkipped(Event):
+    """A task was not run because one that it waits for failed."""
+
+    task: str
+    because_of: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCompleted(Event):
+    """Every task has its output."""
+
+    run_id: str
+    duration_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFailed(Event):
+    """A run ended without all of its outputs; `status` is failed or cancelled."""
+
+    run_id: str
+    status: str
+    error: str
+    message: str
+    duration_s: float
+
+
+Listener = Callable[[Event], None]
+
+
+class Dispatcher:
+    """Hands events to a listener on a thread of its own: a slow or failing listener never slows or breaks the run."""
+
+    def __init__(self, listener: Listener | None) -> None:
+        self._listener = listener
+        self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        if listener is not None:
+            self._thread = threading.Thread(target=self._deliver, name="unified-agents-events", daemon=True)
+            self._thread.start()
+
+    def put(self, event: Event) -> None:
+        """Queue an event; returns at once."""
+        if self._thread is not None:
+            self._queue.put(event)
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Wait until what was queued has been delivered, `timeout` seconds at most."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join(timeout)
+
+    def _deliver(self) -> None:
+        assert self._listener is not None
+        while (event := self._queue.get()) is not None:
+            try:
+                self._listener(event)
+            except Exception:
+                logger.exception("the on_event listener failed on %s; the run goes on", event.type)

@@ -1,0 +1,116 @@
+"""For every field of a spec and every backend: native, emulated, or refused with a reason.
+
+*native*: the framework's own feature carries it. *emulated*: ours, equal in effect. *refused*: a run that uses it stops before any call.
+Adapters declare what differs from the core's table below. Only fields that a team uses make rows: set, to something other than the default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from unified_agents.adapter import Adapter, Level
+from unified_agents.checks import agents_in_use, models_in_use
+from unified_agents.errors import Problem
+from unified_agents.spec import TeamSpec
+
+_NOT_YET = "`{name}` is not supported yet: no backend would honour it; leave it out"
+
+_EMULATED = (
+    "name", "backend", "process", "prompts", "inputs.*",
+    "models.*.model", "models.*.base_url", "models.*.api_key", "models.*.api_version", "models.*.temperature", "models.*.top_p", "models.*.seed",
+    "models.*.max_tokens", "models.*.timeout", "models.*.extra_headers", "models.*.extra_body",
+    "agents.*.name", "agents.*.role", "agents.*.goal", "agents.*.backstory", "agents.*.instructions", "agents.*.expertise",
+    "agents.*.responsibilities", "agents.*.personality", "agents.*.model", "agents.*.memory",
+    "tasks.*.name", "tasks.*.description", "tasks.*.expected_output", "tasks.*.agent", "tasks.*.context", "tasks.*.after",
+    "resilience.timeout",
+)  # fmt: skip
+
+_REFUSED = (
+    "fallback_backend", "models.*.context_window", "models.*.fallbacks", "models.*.rate_limit",
+    "agents.*.model[]", "agents.*.tools", "agents.*.max_iterations", "agents.*.delegates_to", "agents.*.reports_to", "agents.*.fallback",
+    "agents.*.messaging", "agents.*.human",
+    "tasks.*.expertise", "tasks.*.output_schema", "tasks.*.output_file", "tasks.*.human_review", "tasks.*.guardrail", "tasks.*.guardrail_retries",
+    "tasks.*.timeout", "tasks.*.participants", "tasks.*.speaker_selection", "tasks.*.max_rounds", "tasks.*.stop_when", "tasks.*.result",
+    "delegation", "memory", "token_window", "resilience.retry", "resilience.circuit_breaker", "resilience.fallback_models",
+    "budget", "limits", "journal", "stream", "prices", "middleware",
+)  # fmt: skip
+
+# What protects people, or decides who works at all, is never dropped by `strict=False`.
+_NEVER_DROPPED = frozenset(
+    {"agents.*.human", "tasks.*.human_review", "tasks.*.participants", "tasks.*.expertise", "tasks.*.guardrail", "delegation", "limits", "budget"}
+)
+
+CORE: Mapping[str, tuple[Level, str]] = {
+    **{field: ("emulated", "put on the wire by the core, the same on every backend") for field in _EMULATED},
+    **{field: ("refused", _NOT_YET.format(name=field.rsplit(".", 1)[-1].removesuffix("[]"))) for field in _REFUSED},
+    "agents.*.model[]": ("refused", _NOT_YET.format(name="model as a list")),
+    # Declared is not used: a tool counts where an agent in use names it.
+    "tools": ("emulated", "used through agents.*.tools"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One field of a team on one backend."""
+
+    path: str
+    field: str
+    backend: str
+    level: Level
+    reason: str
+
+    @property
+    def droppable(self) -> bool:
+        """Whether `strict=False` may run without it."""
+        return self.field not in _NEVER_DROPPED
+
+    def to_dict(self) -> dict[str, str]:
+        """The row as it stands in `check --json`."""
+        return {"path": self.path, "backend": self.backend, "level": self.level, "reason": self.reason}
+
+    def to_problem(self) -> Problem:
+        """The row as a reason not to run."""
+        return Problem(self.path, self.reason)
+
+
+def fidelity(team: TeamSpec, adapter: Adapter) -> list[Row]:
+    """A row for every field that the team uses, in file order."""
+    table = {**CORE, **adapter.fidelity}
+    return [Row(path, field, adapter.name, *table[field]) for path, field in used_fields(team, table)]
+
+
+def used_fields(team: TeamSpec, table: Mapping[str, Any] = CORE) -> Iterator[tuple[str, str]]:
+    """Path and pattern of every field that a run of the team would use."""
+    in_use = {"agents": set(agents_in_use(team)), "models": models_in_use(team)}
+    for path, field in _walk(team, "", "", table):
+        section, _, rest = path.partition(".")
+        if section in in_use and not any(rest == name or rest.startswith((f"{name}.", f"{name}[")) for name in in_use[section]):
+            continue
+        yield path, field
+
+
+def _walk(spec: BaseModel, path: str, pattern: str, table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, info in type(spec).model_fields.items():
+        value = getattr(spec, name)
+        if name not in spec.model_fields_set and not isinstance(value, dict) or value == info.get_default(call_default_factory=True):
+            continue
+        key = info.alias or name
+        yield from _entry(value, f"{path}{key}", f"{pattern}{key}", table)
+
+
+def _entry(value: Any, path: str, pattern: str, table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if isinstance(value, tuple) and len(value) > 1 and f"{pattern}[]" in table:
+        yield path, f"{pattern}[]"
+    elif pattern in table:
+        yield path, pattern
+    elif isinstance(value, BaseModel):
+        yield from _walk(value, f"{path}.", f"{pattern}.", table)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _entry(item, f"{path}.{name}", f"{pattern}.*", table)
+    else:
+        raise AssertionError(f"the fidelity table has no row for {pattern}")

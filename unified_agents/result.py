@@ -1,0 +1,160 @@
+"""What a run returns, built from its events."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from unified_agents.errors import RunError
+from unified_agents.events import Event, MessageSent, ModelCalled
+from unified_agents.plan import Plan
+from unified_agents.registry import Backend
+
+
+class _Result(BaseModel):
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+
+class UsageResult(_Result):
+    """Requests and tokens. None: not reported by the provider for at least one answer."""
+
+    model_calls: int = 0
+    input_tokens: int | None = 0
+    output_tokens: int | None = 0
+    cost_usd: float | None = None
+
+
+class RunUsage(UsageResult):
+    """The run's usage, and the same by agent and by model."""
+
+    by_agent: dict[str, UsageResult] = Field(default_factory=dict)
+    by_model: dict[str, UsageResult] = Field(default_factory=dict)
+
+
+class ErrorResult(_Result):
+    """Why a run or task failed: the error's name and what it says."""
+
+    type: str
+    message: str
+    problems: list[Any] = Field(default_factory=list)
+    task: str | None = None
+
+
+class MessageResult(_Result):
+    """One exchange between agents."""
+
+    sender: str
+    recipient: str
+    message_type: str
+    content: str
+    timestamp: datetime
+
+
+class TaskResult(_Result):
+    """How one task ended. `status`: completed, failed, cancelled, skipped (something before it failed) or pending (the run stopped)."""
+
+    status: str
+    agent: str
+    backend: str
+    models: list[str] = Field(default_factory=list)
+    output: str | None = None
+    structured: Any = None
+    truncated: bool = False
+    attempts: int = 0
+    notes: list[str] = Field(default_factory=list)
+    started_at: datetime | None = None
+    duration_s: float | None = None
+    usage: UsageResult = UsageResult()
+    error: ErrorResult | None = None
+
+
+class RunResult(_Result):
+    """The outcome of a run; `str(result)` is its output."""
+
+    run_id: str
+    team: str
+    backend: str
+    framework_version: str | None
+    status: str
+    output: str | None
+    structured: Any = None
+    tasks: dict[str, TaskResult]
+    messages: list[MessageResult] = Field(default_factory=list)
+    usage: RunUsage
+    duration_s: float
+    resumed_from: str | None = None
+    error: ErrorResult | None = None
+
+    def __str__(self) -> str:
+        return self.output or ""
+
+
+def error_result(error: RunError) -> ErrorResult:
+    """A run's error as data."""
+    return ErrorResult(**error.to_dict())
+
+
+def usage_of(calls: list[ModelCalled]) -> UsageResult:
+    """The sum of some calls: every attempt is a request; tokens count where an answer came, and are None when one of those has none."""
+    return UsageResult(model_calls=len(calls), input_tokens=_tokens(calls, "input_tokens"), output_tokens=_tokens(calls, "output_tokens"))
+
+
+def _tokens(calls: list[ModelCalled], kind: str) -> int | None:
+    counts = [getattr(call, kind) for call in calls if call.error is None]
+    return None if None in counts or (calls and not counts) else sum(counts)
+
+
+class ResultBuilder:
+    """Gathers a run's events and outcomes, and makes the result of them."""
+
+    def __init__(self, plan: Plan, backend: Backend, run_id: str) -> None:
+        self._plan, self._backend, self._run_id = plan, backend, run_id
+        self._calls: list[ModelCalled] = []
+        self._messages: list[MessageSent] = []
+        self.outcomes: dict[str, Any] = {}
+
+    def take(self, event: Event) -> None:
+        """Note an event."""
+        if isinstance(event, ModelCalled):
+            self._calls.append(event)
+        elif isinstance(event, MessageSent):
+            self._messages.append(event)
+
+    def build(self, status: str, duration_s: float, error: RunError | None) -> RunResult:
+        """The result as things stand."""
+        failed = [name for name, outcome in self.outcomes.items() if outcome.error is not None]
+        downstream = self._plan.downstream(failed)
+        tasks = {name: self._task(name, downstream) for name in self._plan.team.tasks}
+        return RunResult(
+            run_id=self._run_id, team=self._plan.team.name, backend=self._backend.name, framework_version=self._backend.framework_version, status=status,
+            output=tasks[self._plan.final].output, tasks=tasks, messages=[MessageResult(**_fields(m)) for m in self._messages],
+            usage=self._usage(), duration_s=duration_s, error=error_result(error) if error else None,
+        )  # fmt: skip
+
+    def _usage(self) -> RunUsage:
+        by_agent = {name: usage_of([c for c in self._calls if c.agent == name]) for name in dict.fromkeys(c.agent for c in self._calls)}
+        by_model = {name: usage_of([c for c in self._calls if c.model == name]) for name in dict.fromkeys(c.model for c in self._calls)}
+        return RunUsage(**usage_of(self._calls).model_dump(), by_agent=by_agent, by_model=by_model)
+
+    def _task(self, name: str, downstream: dict[str, str]) -> TaskResult:
+        agent = self._plan.team.tasks[name].agent or ""
+        outcome = self.outcomes.get(name)
+        if outcome is None:
+            status = "skipped" if name in downstream else "pending"
+            notes = [f"task {downstream[name]!r} failed"] if name in downstream else []
+            return TaskResult(status=status, agent=agent, backend=self._backend.name, notes=notes)
+        calls = [call for call in self._calls if call.task == name]
+        return TaskResult(
+            status=outcome.status, agent=outcome.agent, backend=self._backend.name, models=list(dict.fromkeys(c.model for c in calls if c.error is None)),
+            output=outcome.output, truncated=outcome.truncated, attempts=1, started_at=outcome.started_at.astimezone(timezone.utc),
+            duration_s=outcome.duration_s, usage=usage_of(calls), error=error_result(outcome.error) if outcome.error else None,
+            notes=["the answer was cut off at max_tokens"] if outcome.truncated else [],
+        )  # fmt: skip
+
+
+def _fields(message: MessageSent) -> dict[str, Any]:
+    data = message.to_dict()
+    del data["type"], data["task"]
+    return data

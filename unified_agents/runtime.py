@@ -1,0 +1,164 @@
+"""Running a team: compile, run, gather, and raise what must be raised."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from unified_agents.adapter import NativeTeam
+from unified_agents.chat_models import monotonic
+from unified_agents.compiler import Models, Prepared, Team, prepare
+from unified_agents.conversation import Seam, TaskOutcome
+from unified_agents.engine import engine
+from unified_agents.errors import BackendError, Problem, RunCancelledError, RunError, SpecError, UnsupportedFeatureError
+from unified_agents.events import Dispatcher, Event, FieldsDropped, Listener, RunCompleted, RunFailed, RunStarted, TaskSkipped
+from unified_agents.middleware import Middleware
+from unified_agents.middleware.trace import Trace
+from unified_agents.result import ResultBuilder, RunResult
+
+_RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_CANCEL_SECONDS = 1.0
+
+
+def run_team(
+    team: Team, inputs: Mapping[str, Any] | None = None, *, backend: str | None = None, models: Models | None = None,
+    tools: Mapping[str, Any] | None = None, reviewer: Any = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None,
+    run_id: str | None = None, strict: bool = True,
+) -> RunResult:  # fmt: skip
+    """Run a team and wait for its result; works inside a running event loop too (a notebook).
+
+    Args:
+        team: a TeamSpec, or the path of a team file.
+        inputs: values for the team's inputs.
+        backend: the backend's name; absent: UNIFIED_AGENTS_BACKEND, the team's own, or the first that is installed.
+        models: replaces models by name: PROVIDER/NAME, a ModelSpec, its fields, or a ChatModel.
+        tools: not supported yet.
+        reviewer: not supported yet.
+        middleware: extra layers around each model call, outermost first.
+        on_event: called with each Event, in order, on a thread of its own.
+        run_id: `[A-Za-z0-9._-]{1,128}`; absent: made up.
+        strict: False runs without fields that the backend refuses, where that is allowed.
+
+    Raises:
+        SpecError: the team or its inputs are wrong; nothing was called.
+        BackendUnavailableError: unknown or not installed.
+        UnsupportedFeatureError: the backend refuses a field that the team uses.
+        RunError: the run failed; `error.result` is the RunResult.
+    """
+    return engine().run(_run(team, inputs, backend, models, tools, reviewer, middleware, on_event, run_id, strict))
+
+
+async def run_team_async(
+    team: Team, inputs: Mapping[str, Any] | None = None, *, backend: str | None = None, models: Models | None = None,
+    tools: Mapping[str, Any] | None = None, reviewer: Any = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None,
+    run_id: str | None = None, strict: bool = True,
+) -> RunResult:  # fmt: skip
+    """As `run_team`, awaited; cancelling it cancels the run."""
+    return await engine().call(_run(team, inputs, backend, models, tools, reviewer, middleware, on_event, run_id, strict))
+
+
+async def _run(
+    team: Team, inputs: Mapping[str, Any] | None, backend: str | None, models: Models | None, tools: Any, reviewer: Any,
+    middleware: Sequence[Middleware], on_event: Listener | None, run_id: str | None, strict: bool,
+) -> RunResult:  # fmt: skip
+    refuse_arguments(tools, reviewer)
+    prepared = prepare(team, backend, inputs, models=models, middleware=middleware, strict=strict)
+    return await execute(prepared, on_event, run_id)
+
+
+def refuse_arguments(tools: Any, reviewer: Any) -> None:
+    """Say that an argument is not honoured yet rather than ignore it.
+
+    Raises:
+        UnsupportedFeatureError: one of them was given.
+    """
+    given = [name for name, value in (("tools", tools), ("reviewer", reviewer)) if value is not None]
+    if given:
+        raise UnsupportedFeatureError("every backend", [Problem(name, f"`{name}` is not supported yet") for name in given])
+
+
+def new_run_id() -> str:
+    """A run id that sorts by time."""
+    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+async def execute(prepared: Prepared, on_event: Listener | None = None, run_id: str | None = None) -> RunResult:
+    """Run a prepared team once, on the engine's loop; errors as `run_team`."""
+    if run_id is not None and not _RUN_ID.fullmatch(run_id):
+        raise SpecError([Problem("run_id", f"found {run_id!r}, allowed: 1 to 128 of A-Z a-z 0-9 . _ -")])
+    run = _Run(prepared, run_id or new_run_id(), Dispatcher(on_event))
+    try:
+        return await run.go()
+    finally:
+        await asyncio.to_thread(run.dispatcher.close)
+
+
+class _Run:
+    """One run: its events, its outcomes, its end."""
+
+    def __init__(self, prepared: Prepared, run_id: str, dispatcher: Dispatcher) -> None:
+        self.prepared, self.run_id, self.dispatcher = prepared, run_id, dispatcher
+        self.builder = ResultBuilder(prepared.plan, prepared.backend, run_id)
+        self.started = monotonic()
+
+    def emit(self, event: Event) -> None:
+        self.builder.take(event)
+        self.dispatcher.put(event)
+
+    async def report(self, outcome: TaskOutcome) -> None:
+        self.builder.outcomes[outcome.task] = outcome
+
+    async def go(self) -> RunResult:
+        plan = self.prepared.plan
+        self.emit(RunStarted(run_id=self.run_id, team=plan.team.name, backend=self.prepared.backend.name, tasks=tuple(plan.team.tasks)))
+        if self.prepared.lost:
+            self.emit(FieldsDropped(backend=self.prepared.backend.name, paths=tuple(row.path for row in self.prepared.lost)))
+        seam = Seam(plan, self.prepared.models, [*self.prepared.layers, Trace(self.emit)], self.emit)
+        try:
+            await self._run_native(await asyncio.to_thread(self.prepared.backend.adapter.build, plan, seam), seam)
+        except asyncio.CancelledError:
+            self._end(RunCancelledError("the run was cancelled"))
+            raise
+        except BackendError as error:
+            raise self._end(error) from error.__cause__
+        failure = next((outcome.error for outcome in self.builder.outcomes.values() if outcome.error), None)
+        if failure is None and len(self.builder.outcomes) < len(plan.steps):
+            left = [step.name for step in plan.steps if step.name not in self.builder.outcomes]
+            failure = BackendError(f"the framework ended without running {', '.join(map(repr, left))}")
+        if failure is not None:
+            raise self._end(failure)
+        self.emit(RunCompleted(run_id=self.run_id, duration_s=self._duration()))
+        return self.builder.build("completed", self._duration(), None)
+
+    async def _run_native(self, team: NativeTeam, seam: Seam) -> None:
+        """Run the framework's team; when this is cancelled, end it and wait a moment for its tasks to be reported."""
+        running = asyncio.ensure_future(team.run(self.report))
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            seam.cancel()
+            team.cancel()
+            await asyncio.wait([running], timeout=_CANCEL_SECONDS)
+            raise
+        except BackendError:
+            raise
+        except Exception as error:
+            raise BackendError(f"{self.prepared.backend.name} failed: {type(error).__name__}: {error}") from error
+
+    def _end(self, error: RunError) -> RunError:
+        """The error with the run's result on it, once everything that will not run is said."""
+        status = "cancelled" if isinstance(error, RunCancelledError) else "failed"
+        failed = [name for name, outcome in self.builder.outcomes.items() if outcome.error is not None]
+        for name, cause in self.prepared.plan.downstream(failed).items():
+            self.emit(TaskSkipped(task=name, because_of=cause))
+        self.emit(RunFailed(run_id=self.run_id, status=status, error=type(error).__name__, message=str(error), duration_s=self._duration()))
+        error.result = self.builder.build(status, self._duration(), error)
+        return error
+
+    def _duration(self) -> float:
+        return monotonic() - self.started
+

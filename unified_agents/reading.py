@@ -162,7 +162,7 @@ class _Builder:
 
 
 def _scalar(event: yaml.ScalarEvent) -> Any:
-    if event.style is None:
+    if not event.style:  # plain: None from PyYAML's own parser, empty from libyaml's
         return plain_scalar(event.value)
     # JSON writes characters beyond the basic plane as two \u escapes; YAML reads them as two lone surrogates.
     return event.value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

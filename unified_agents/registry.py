@@ -53,16 +53,25 @@ def names() -> list[str]:
     return sorted({entry.name for entry in _entries()})
 
 
+def registered(name: str) -> Backend:
+    """A registered backend, available or not.
+
+    Raises:
+        BackendUnavailableError: unknown.
+    """
+    entry = next((entry for entry in _entries() if entry.name == name), None)
+    if entry is None:
+        raise BackendUnavailableError(f"unknown backend {name!r}{did_you_mean(name, names())}; registered: {', '.join(names())}. See: unified-agents backends")
+    return _backend(_load(entry))
+
+
 def get_backend(name: str) -> Backend:
     """A backend that can run.
 
     Raises:
         BackendUnavailableError: unknown, not installed, or of a version that was never tested; the message says what to type.
     """
-    entry = next((entry for entry in _entries() if entry.name == name), None)
-    if entry is None:
-        raise BackendUnavailableError(f"unknown backend {name!r}{did_you_mean(name, names())}; registered: {', '.join(names())}. See: unified-agents backends")
-    backend = _backend(_load(entry))
+    backend = registered(name)
     if backend.lacking:
         raise BackendUnavailableError(f"backend {name!r} cannot run: {backend.lacking}. Install it with: {backend.install}")
     return backend

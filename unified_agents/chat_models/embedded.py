@@ -87,6 +87,10 @@ def _digest(path: Path) -> str:
 class EmbeddedModel:
     """Answers from the embedded model; loaded at the first call, once a process."""
 
+    async def load(self) -> str:
+        """Load the model now rather than at the first call; its address on loopback. Awaited on the engine's loop."""
+        return await _address()
+
     async def __call__(self, request: ChatRequest) -> ChatResponse:
         """As `OpenAICompatibleModel`, on loopback."""
         from unified_agents.chat_models.openai_compatible import OpenAICompatibleModel

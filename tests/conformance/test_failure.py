@@ -1,0 +1,122 @@
+"""A failing model: the original error once, one request where one was due, and everything that can still run runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from unified_agents import AgentSpec, ModelSpec, RunError, RunResult, TaskSpec, TeamSpec, run_team
+from unified_agents.testing import Reply, ScriptedServer
+
+AGENT = AgentSpec(name="worker", role="Worker", goal="Work")
+
+
+def team(model: ModelSpec) -> TeamSpec:
+    """`bad` fails; `late` hangs on it; `other` and `more` do not."""
+    tasks = {"first": {}, "bad": {"context": ["first"]}, "late": {"context": ["bad"]}, "later": {"after": ["late"]}, "other": {}, "more": {"after": ["other"]}}
+    return TeamSpec(
+        models={"default": model},
+        tasks=[TaskSpec(name=name, description=f"MARK-{name}.", agent=AGENT, **fields) for name, fields in tasks.items()],  # type: ignore[arg-type]
+    )
+
+
+def fails(server: ScriptedServer, backend: str, reply: Reply) -> tuple[RunError, RunResult]:
+    """Run with `bad` answered by `reply`; the error and its result."""
+    server.reply("MARK-bad.", reply, forever=True)
+    server.reply("MARK-other.", Reply(text="OUT-other", delay=0.3))
+    for name in ("first", "more"):
+        server.reply(f"MARK-{name}.", f"OUT-{name}")
+    with pytest.raises(RunError) as caught:
+        run_team(team(server.model()), backend=backend)
+    assert caught.value.result is not None
+    return caught.value, caught.value.result
+
+
+CASES = [
+    (Reply(status=500), "InternalServerError", "HTTP 500"),
+    (Reply(status=401), "AuthenticationError", "HTTP 401"),
+    (Reply(status=403), "PermissionDeniedError", "HTTP 403"),
+    (Reply(status=404), "NotFoundError", "HTTP 404"),
+    (Reply(status=429), "RateLimitError", "HTTP 429"),
+    (Reply(status=429, body={"error": {"message": "no", "code": "insufficient_quota"}}), "QuotaExceededError", "quota"),
+    (Reply(status=400, body={"error": {"message": "bad field"}}), "BadRequestError", "bad field"),
+    (Reply(status=400, body={"error": {"message": "x", "code": "context_length_exceeded"}}), "ContextOverflowError", "context window"),
+    (Reply(status=302, headers={"Location": "http://127.0.0.1:9/"}), "BadRequestError", "redirect"),
+    (Reply(drop=True), "APIConnectionError", "no connection"),
+    (Reply(body=b"<html>hello</html>"), "BadResponseError", "no JSON"),
+    (Reply(body={}), "BadResponseError", "no chat completion"),
+    (Reply(body={"choices": []}), "BadResponseError", "no chat completion"),
+    (Reply(text="   \n "), "EmptyAnswerError", "no text"),
+    (Reply(text="", finish_reason="content_filter"), "ContentFilterError", "withheld"),
+]
+
+
+@pytest.mark.parametrize(("reply", "kind", "said"), CASES, ids=[f"{kind}-{n}" for n, (_, kind, _) in enumerate(CASES)])
+def test_a_failed_call_fails_its_task_with_one_request(server: ScriptedServer, backend: str, reply: Reply, kind: str, said: str) -> None:
+    """The kind and message of the original error are kept; the task asked once; the rest ran or was skipped."""
+    error, result = fails(server, backend, reply)
+    assert (type(error).__name__, error.task) == (kind, "bad")
+    assert said in str(error)
+    assert len(server.asked("MARK-bad.")) == 1
+    assert {name: task.status for name, task in result.tasks.items()} == {
+        "first": "completed", "bad": "failed", "late": "skipped", "later": "skipped", "other": "completed", "more": "completed",
+    }  # fmt: skip
+    assert result.status == "failed"
+    assert result.output == "OUT-more"
+    assert result.tasks["bad"].error is not None
+    assert result.error is not None
+    assert (result.tasks["bad"].error.type, result.error.task, result.error.message) == (kind, "bad", str(error))
+    assert not server.asked("MARK-late.")
+
+
+def test_without_a_failure_nothing_is_skipped(server: ScriptedServer, backend: str) -> None:
+    """The negative control: the same team completes when `bad` is answered."""
+    for name in ("first", "bad", "late", "later", "other", "more"):
+        server.reply(f"MARK-{name}.", f"OUT-{name}")
+    result = run_team(team(server.model()), backend=backend)
+    assert {task.status for task in result.tasks.values()} == {"completed"}
+    assert result.error is None
+
+
+def test_a_refused_connection_is_said_with_its_address(backend: str) -> None:
+    """No server: the error names where it called, and nothing is retried."""
+    with pytest.raises(RunError, match=r"no connection to openai/x at http://127\.0\.0\.1:9/v1") as caught:
+        run_team(team(ModelSpec(model="openai/x", base_url="http://127.0.0.1:9/v1")), backend=backend)
+    assert type(caught.value).__name__ == "APIConnectionError"
+    assert caught.value.result is not None
+    assert caught.value.result.usage.model_calls == 2  # `first` and `other`, one request each
+
+
+def test_an_attempt_is_bounded_by_its_timeout(server: ScriptedServer, backend: str) -> None:
+    """A model that does not answer fails its task after `timeout`."""
+    server.reply("MARK-", Reply(text="late", delay=5), forever=True)
+    task = TaskSpec(name="t", description="MARK-", agent=AGENT)
+    with pytest.raises(RunError, match=r"no whole answer within 0\.3 s") as caught:
+        run_team(TeamSpec(tasks=[task], models={"default": server.model(timeout=0.3)}), backend=backend)
+    assert caught.value.result is not None
+    assert caught.value.result.duration_s < 3
+
+
+def test_an_error_of_a_users_layer_is_the_cause(server: ScriptedServer, backend: str) -> None:
+    """A foreign exception surfaces as ours, once, with the original as its cause."""
+
+    async def layer(request: Any, call_next: Any) -> Any:
+        raise ZeroDivisionError("rate limit, maximum context length, too many tokens")  # words that frameworks act on
+
+    task = TaskSpec(name="t", description="MARK-", agent=AGENT)
+    with pytest.raises(RunError, match="ZeroDivisionError: rate limit") as caught:
+        run_team(TeamSpec(tasks=[task], models={"default": server.model()}), backend=backend, middleware=[layer])
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert server.requests == []
+
+
+def test_the_key_is_not_in_errors(server: ScriptedServer, backend: str) -> None:
+    """A provider that echoes the key does not get it into the message; the message names the variable."""
+    server.reply("MARK-", Reply(status=401, body={"error": {"message": "Incorrect API key: sk-CANARY"}}))
+    team = TeamSpec(tasks=[TaskSpec(name="t", description="MARK-", agent=AGENT)], models={"default": server.model(api_key="sk-CANARY")})
+    with pytest.raises(RunError) as caught:
+        run_team(team, backend=backend)
+    assert server.requests[0].headers["Authorization"] == "Bearer sk-CANARY"
+    assert "CANARY" not in f"{caught.value}{caught.value.result!r}{team!r}"
+    assert "OPENAI_API_KEY" in str(caught.value)

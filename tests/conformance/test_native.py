@@ -1,0 +1,164 @@
+"""The framework's own object, run by the runtime, by the user directly, and inside a running loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from unified_agents import AgentSpec, ModelError, ScriptedModel, TaskSpec, TeamSpec, compile_team, run_team, run_team_async
+from unified_agents.registry import backends
+from unified_agents.testing import Reply, ScriptedServer
+
+AGENT = AgentSpec(name="worker", role="Worker", goal="Work")
+
+
+def team(model: Any, **fields: Any) -> TeamSpec:
+    """`two` sees `one`."""
+    tasks = [TaskSpec(name="one", description="MARK-ONE", agent=AGENT), TaskSpec(name="two", description="MARK-TWO", agent=AGENT, context=["one"])]
+    return TeamSpec(tasks=tasks, models={"default": model}, **fields)
+
+
+def _crew(native: Any) -> list[Callable[[], Awaitable[str]]]:
+    async def kickoff() -> str:
+        return str((await asyncio.to_thread(native.kickoff)).raw)
+
+    async def akickoff() -> str:
+        return str((await native.akickoff()).raw)
+
+    return [kickoff, akickoff]
+
+
+def _chat(native: Any) -> list[Callable[[], Awaitable[str]]]:
+    async def run() -> str:
+        return str((await native.run()).messages[-1].content)
+
+    return [run]
+
+
+# How a user runs each framework's object by hand, and the class it must be. A backend without a row fails here.
+DIRECT: dict[str, tuple[str, str, Callable[[Any], list[Callable[[], Awaitable[str]]]]]] = {
+    "crewai": ("crewai", "Crew", _crew),
+    "autogen": ("autogen_agentchat.teams", "BaseGroupChat", _chat),
+}
+
+
+def test_native_is_the_frameworks_own_object(server: ScriptedServer, backend: str) -> None:
+    """`compiled.native` is an instance of the framework's class, with an agent for every task."""
+    module, name, _ = DIRECT[backend]
+    compiled = compile_team(team(server.model()), backend=backend)
+    assert isinstance(compiled.native, getattr(__import__(module, fromlist=[name]), name))
+    assert compiled.backend == backend
+    assert {row.level for row in compiled.fidelity} <= {"native", "emulated"}
+
+
+def test_native_run_by_hand_gives_the_same(server: ScriptedServer, backend: str) -> None:
+    """Every entry point of the framework runs the plan: same requests, same final text; a compiled object may run again."""
+    compiled = compile_team(team(server.model()), backend=backend)
+    for run in DIRECT[backend][2](compiled.native):
+        server.reply("MARK-ONE", "Final Answer: 1").reply("MARK-TWO", "Action: 2")
+        before = len(server.requests)
+        assert asyncio.run(_await(run)) == "Action: 2"
+        assert len(server.requests) - before == 2
+        assert "Final Answer: 1" in server.requests[-1].text
+
+
+async def _await(run: Callable[[], Awaitable[str]]) -> str:
+    return await run()
+
+
+def test_native_run_by_hand_raises_the_original_error(server: ScriptedServer, backend: str) -> None:
+    """Run directly, a failed task raises our typed error itself, with one request sent."""
+    server.reply("MARK-ONE", Reply(status=503), forever=True)
+    for run in DIRECT[backend][2](compile_team(team(server.model()), backend=backend).native):
+        before = len(server.requests)
+        with pytest.raises(ModelError, match="HTTP 503"):
+            asyncio.run(_await(run))
+        assert len(server.requests) - before == 1
+
+
+def test_the_backend_asked_for_is_the_one_that_ran(server: ScriptedServer, backend: str) -> None:
+    """The result names the backend and the framework's installed version."""
+    server.reply("MARK-ONE", "1").reply("MARK-TWO", "2")
+    result = run_team(team(server.model(), backend="autogen" if backend == "crewai" else "crewai"), backend=backend)
+    assert (result.backend, result.framework_version) == (backend, backends()[backend].framework_version)
+    assert {task.backend for task in result.tasks.values()} == {backend}
+
+
+def test_run_team_works_inside_a_running_loop(backend: str) -> None:
+    """As in a notebook: the blocking call returns although a loop is running, and the awaited one does not block it."""
+
+    async def notebook() -> tuple[str, str, int]:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.01)
+                ticks += 1
+
+        blocking = str(run_team(team("openai/x"), backend=backend, models={"default": ScriptedModel(["1", "2"])}))
+        ticker = asyncio.create_task(tick())
+        slow = ScriptedModel(["1", "2"])
+
+        async def answer(request: Any) -> Any:
+            await asyncio.sleep(0.2)
+            return await slow(request)
+
+        awaited = str(await run_team_async(team("openai/x"), backend=backend, models={"default": answer}))
+        ticker.cancel()
+        return blocking, awaited, ticks
+
+    blocking, awaited, ticks = asyncio.run(notebook())
+    assert (blocking, awaited) == ("2", "2")
+    assert ticks >= 10
+
+
+def test_a_cancelled_run_ends_at_once(server: ScriptedServer, backend: str) -> None:
+    """Cancelling `run_team_async` ends the model call under way; no further request is sent."""
+    server.reply("MARK-ONE", Reply(text="late", delay=3)).reply("MARK-TWO", "2")
+
+    async def cancelled() -> float:
+        run = asyncio.create_task(run_team_async(team(server.model()), backend=backend))
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        started = time.monotonic()
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        return time.monotonic() - started
+
+    assert asyncio.run(cancelled()) < 1
+    time.sleep(0.2)
+    assert len(server.requests) == 1
+
+
+def test_runs_at_the_same_time_do_not_mix(backend: str) -> None:
+    """Ten runs of one team at once each get their own answers."""
+
+    async def many() -> list[str]:
+        def answer(n: int) -> ScriptedModel:
+            return ScriptedModel(lambda request: f"{request.task}-{n}")
+
+        runs = [run_team_async(team("openai/x"), backend=backend, models={"default": answer(n)}) for n in range(10)]
+        return [str(result) for result in await asyncio.gather(*runs)]
+
+    assert asyncio.run(many()) == [f"two-{n}" for n in range(10)]
+
+
+def test_events_come_in_order(server: ScriptedServer, backend: str) -> None:
+    """A listener sees the run begin, each task start, ask and end, and the run end; one that raises breaks nothing."""
+    server.reply("MARK-ONE", "1").reply("MARK-TWO", "2")
+    seen: list[tuple[str, str]] = []
+
+    def listen(event: Any) -> None:
+        seen.append((event.type, getattr(event, "task", "")))
+        raise ValueError("a failing listener")
+
+    run_team(team(server.model()), backend=backend, on_event=listen)
+    task = ["TaskStarted", "ModelCalled", "TaskCompleted"]
+    handover = ["TaskStarted", "MessageSent", "ModelCalled", "TaskCompleted"]
+    assert seen == [("RunStarted", ""), *((kind, "one") for kind in task), *((kind, "two") for kind in handover), ("RunCompleted", "")]

@@ -1,0 +1,72 @@
+"""What the documentation shows is true: its code runs, its files check, its lists are the code's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unified_agents import RunResult, ScriptedModel, load_team, run_team
+from unified_agents.chat_models.providers import PROVIDERS
+from unified_agents.fidelity import CORE
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+TEAM_FILE = (ROOT / "docs" / "team-file.md").read_text()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_the_first_working_example_stands_before_line_30() -> None:
+    """A reader sees running code on the first screen."""
+    before = README.split(blocks(README, "python")[0])[0]
+    assert before.count("\n") < 20
+
+
+def test_the_readmes_python_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first example runs as it stands on both backends; only the model's answers are scripted."""
+    models: list[ScriptedModel] = []
+
+    def scripted(team: Any, inputs: Any, backend: str) -> RunResult:
+        models.append(ScriptedModel({"research": "FACTS", "write": f"PARAGRAPH on {backend}"}))
+        return run_team(team, inputs, backend=backend, models={"default": models[-1]})
+
+    monkeypatch.setattr("unified_agents.run_team", scripted)
+    exec(blocks(README, "python")[0], {})
+    assert capsys.readouterr().out == "PARAGRAPH on crewai\nPARAGRAPH on autogen\n"
+    assert all("tide pools" in model.requests[0].messages[1]["content"] for model in models)
+
+
+def test_the_readmes_file_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The team file in the README loads."""
+    (tmp_path / "team.yaml").write_text(blocks(README, "yaml")[0])
+    assert list(load_team(tmp_path / "team.yaml").tasks) == ["research", "write"]
+
+
+def test_the_list_of_what_is_not_supported_is_the_codes() -> None:
+    """Every refused field stands in docs/team-file.md, and every provider in its table."""
+    told = TEAM_FILE.split("## Not supported yet")[1]
+    refused = [field.rsplit(".", 1)[-1].removesuffix("[]") for field, (level, _) in CORE.items() if level == "refused"]
+    assert not [name for name in refused if f"`{name}`" not in told and f".{name}`" not in told and name != "model"]
+    supported = [field for field, (level, _) in CORE.items() if level != "refused" and field != "tools"]
+    assert not [field for field in supported if f"`{field.rsplit('.', 1)[-1]}`" in told]
+    assert not [name for name in PROVIDERS if f"| `{name}` |" not in TEAM_FILE]
+
+
+def test_what_make_promises_is_in_the_makefile() -> None:
+    """The two commands of the README are targets, and CI calls one of them."""
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(r"^demo:", makefile, flags=re.MULTILINE)
+    assert re.search(r"^test:", makefile, flags=re.MULTILINE)
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_no_file_names_an_index() -> None:
+    """Constraints and packaging hold names and versions, no addresses."""
+    for name in ("constraints.txt", "pyproject.toml", "Makefile"):
+        assert not re.search(r"https?://|index-url|find-links|file:", (ROOT / name).read_text()), name

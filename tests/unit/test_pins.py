@@ -1,0 +1,71 @@
+"""Private names of the frameworks that the adapters rely on: when one goes, this says which, not a user's run."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+
+def test_crewai_names() -> None:
+    """The hooks of Crew, the mark against BaseLLM's retries, the event configuration, the login's folder."""
+    from crewai import BaseLLM, Crew  # noqa: TID251  # this test is about the framework
+    from crewai.hooks.dispatch import HookAborted  # noqa: TID251
+    from crewai_core.token_manager import TokenManager
+
+    import unified_agents_crewai.quiet as quiet
+    from unified_agents_crewai.model import ConversationLLM
+    from unified_agents_crewai.team import PlanCrew
+
+    assert inspect.iscoroutinefunction(Crew._arun_sequential_process)
+    assert list(inspect.signature(Crew._run_sequential_process).parameters) == ["self"]
+    for name in ("_task_output_handler", "_interpolate_inputs", "_create_crew_output", "copy"):
+        assert hasattr(Crew, name) or name in Crew.__private_attributes__
+    assert "_task_output_handler" in PlanCrew.__private_attributes__
+    assert inspect.isfunction(TokenManager._get_secure_storage_path)
+    assert issubclass(HookAborted, Exception)
+    with quiet.silent_events():
+        assert quiet._event_context_config.get() is not None
+    assert ConversationLLM.call.__qualname__ == "ConversationLLM.call"  # wrapped, it would say so
+
+    class Plain(BaseLLM):  # type: ignore[misc]
+        def call(self, *args: Any, **kwargs: Any) -> str:
+            return ""
+
+    assert Plain.call is not Plain.__dict__["call"].__wrapped__  # the negative control: without the mark it is wrapped
+
+
+def test_crewai_import_leaves_warnings_alone() -> None:
+    """`warnings.warn` is the interpreter's own after the quiet import."""
+    import warnings
+
+    import unified_agents_crewai.quiet
+
+    assert unified_agents_crewai.quiet
+    assert warnings.warn.__module__ in ("_warnings", "warnings")
+
+
+def test_autogen_names() -> None:
+    """The group chat's private modules and the methods that are overridden."""
+    from autogen_agentchat.teams import BaseGroupChat  # noqa: TID251
+    from autogen_agentchat.teams._group_chat._base_group_chat_manager import BaseGroupChatManager  # noqa: TID251
+
+    from unified_agents_autogen.team import PlanManager
+
+    for name in ("_create_group_chat_manager_factory", "_create_participant_factory"):
+        assert callable(getattr(BaseGroupChat, name))
+    for name in ("_transition_to_next_speakers", "_signal_termination", "_signal_termination_with_error", "handle_agent_response"):
+        assert callable(getattr(BaseGroupChatManager, name))
+    handlers = {name for name, member in inspect.getmembers(PlanManager) if getattr(member, "is_message_handler", False)}
+    assert "handle_agent_response" in handlers
+
+
+@pytest.mark.parametrize("text", ["{tools}", "a {input} b {role}", "{x}", "{ tools }", "{{tools}}", "{tool_names}{goal}{backstory}"])
+def test_guards_are_invertible(text: str) -> None:
+    """What is hidden from CrewAI comes back to the letter, and is hidden in between."""
+    from unified_agents_crewai.model import guard, unguard
+
+    assert unguard(guard(text)) == text
+    for word in ("{tools}", "{input}", "{role}", "{tool_names}", "{goal}", "{backstory}"):
+        assert word not in guard(text)

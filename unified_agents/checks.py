@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from unified_agents.chat_models.providers import check_base_url, check_model
+from unified_agents.chat_models.providers import check_base_url, check_model, shown_url
 from unified_agents.errors import Problem, did_you_mean
 from unified_agents.spec import AgentSpec, TaskSpec, TeamSpec
 from unified_agents.texts import placeholders, texts_of
@@ -88,7 +88,10 @@ def _agents(team: TeamSpec) -> Iterator[Problem]:
             yield from _references(f"{path}.delegates_to", "agent", agent.delegates_to, names - {name}, name)
         for field in ("reports_to", "fallback"):
             other = getattr(agent, field)
-            yield from _references(f"{path}.{field}", "agent", (other,) if other else (), names - {name}, name)
+            if other == name:
+                yield Problem(f"{path}.{field}", f"{name!r} names itself")
+            elif other is not None and other not in names:
+                yield _unknown(f"{path}.{field}", "agent", other, names - {name})
         yield from _agent_tools(path, agent, team)
     yield from _chains(team, "reports_to")
     yield from _chains(team, "fallback")
@@ -103,7 +106,7 @@ def _agent_tools(path: str, agent: AgentSpec, team: TeamSpec) -> Iterator[Proble
 
 
 def _chains(team: TeamSpec, field: str) -> Iterator[Problem]:
-    edges = {name: [other] if (other := getattr(agent, field)) in team.agents else [] for name, agent in team.agents.items()}
+    edges = {name: [other] if (other := getattr(agent, field)) in set(team.agents) - {name} else [] for name, agent in team.agents.items()}
     for cycle in find_cycles(edges):
         yield Problem(f"agents.{cycle[0]}.{field}", f"a cycle: {' → '.join([*cycle, cycle[0]])}")
 
@@ -114,7 +117,7 @@ def _models(team: TeamSpec) -> Iterator[Problem]:
         if wrong:
             yield Problem(f"models.{name}.model", wrong)
         if model.base_url is not None and (fault := check_base_url(model.base_url)):
-            yield Problem(f"models.{name}.base_url", fault)
+            yield Problem(f"models.{name}.base_url", f"found {shown_url(model.base_url)}: {fault}")
         yield from _references(f"models.{name}.fallbacks", "model", model.fallbacks, set(team.models) - {name}, name)
     for name, agent in team.agents.items():
         for index, model_name in enumerate(agent.model or ()):
@@ -199,7 +202,7 @@ def _delegation(team: TeamSpec) -> Iterator[Problem]:
 def _stores(team: TeamSpec) -> Iterator[Problem]:
     for name, spec in (("memory", team.memory), ("journal", team.journal)):
         if spec is not None and not _STORE.fullmatch(spec.store):
-            yield Problem(f"{name}.store", f"found {spec.store!r}, expected sqlite:///FILE")
+            yield Problem(f"{name}.store", f"found {re.sub('//.*@', '//…@', spec.store)!r}, expected sqlite:///FILE")
 
 
 def _inputs(team: TeamSpec) -> Iterator[Problem]:
@@ -294,7 +297,8 @@ def agents_in_use(team: TeamSpec) -> list[str]:
 
 def models_in_use(team: TeamSpec) -> set[str]:
     """The names in `models` that a run may call: those of the agents in use, and what they fall back to."""
-    names = {name for agent in agents_in_use(team) for name in (team.agents[agent].model or ("default",))}
+    speaking = [team.agents[name] for name in agents_in_use(team) if not team.agents[name].human]
+    names = {name for agent in speaking for name in (agent.model or ("default",))}
     names |= set(team.resilience.fallback_models if team.resilience else ())
     return names | {other for name in names if name in team.models for other in team.models[name].fallbacks}
 

@@ -43,6 +43,15 @@ _SECTIONS = ("inputs", "models", "agents", "tasks", "tools")
 # What stands in for a required text while the rest of a broken file is checked.
 _DUMMIES = {"description": "?", "model": "openai/unset", "name": "unset", "says": "?", "input_per_million": 0, "output_per_million": 0}
 
+_ENTRIES: Mapping[str, Mapping[str, Any]] = {
+    "agents": {"role": "?"},
+    "tasks": {"description": "?"},
+    "models": {"model": "openai/unset"},
+    "inputs": {},
+    "tools": {"python": "unset:unset"},
+}
+_SECRET = frozenset({"api_key", "extra_headers", "headers", "env"})
+
 Path_ = Sequence[Any]
 
 
@@ -110,7 +119,7 @@ def read_team(path: str | Path, *, settings: Mapping[str, str] | None = None, pr
     """
     loaded = Loaded(str(path))
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
         loaded.data, loaded.marks = read_text(text, is_json=str(path).lower().endswith(".json"))
     except ReadError as error:
         loaded.problems += error.problems
@@ -171,51 +180,70 @@ def _set(data: Any, path: str, value: Any) -> bool:
 
 def _validate(loaded: Loaded, path: Path, provided: Collection[str]) -> None:
     env = read_environment(path.parent)
-    missing: list[tuple[Problem, str | None]] = []
-    data = {**loaded.data}
+    missing: dict[str, tuple[Problem, str | None]] = {}
+    data, unnamed = _without_unnamed(loaded.data)
     for section in _EXPANDED:
         if section in data:
             data[section] = _expanded(data[section], (section,), env, missing)
     data.setdefault("name", path.stem)
     data.setdefault("inputs", {})  # a file declares its inputs; only Python may leave them to be seen from the texts
-    team, problems, whole = _parse(data)
+    team, faults = _parse(data)
+    structural = unnamed + [fault for fault in faults if fault.path not in missing]
+    named: list[Problem] = []
     if team is not None:
         team._folder, team._source = path.parent, loaded.source
         loaded.team = team
-        if whole:
-            problems += check_team(team)
-    in_use = None if team is None or not whole else models_in_use(team)
-    problems += [problem for problem, model in missing if model not in provided and (model is None or in_use is None or model in in_use)]
-    loaded.add(_without_echoes(problems))
+        named = _named_problems(team, [*missing, *(problem.path for problem in structural)])
+    in_use = None if team is None else models_in_use(team)
+    lacking = [problem for problem, model in missing.values() if model not in provided and (model is None or in_use is None or model in in_use)]
+    loaded.add([*structural, *lacking, *named])
 
 
-def _without_echoes(problems: Sequence[Problem]) -> list[Problem]:
-    """One row a place: what a missing variable or a pruned value causes further on is left out."""
-    first: dict[str, Problem] = {}
-    for problem in problems:
-        first.setdefault(problem.path or problem.message, problem)
-    return list(first.values())
+def _without_unnamed(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """The data without items of a list section that have no name or another's, and what is wrong with those."""
+    kept, problems = dict(data), list[Problem]()
+    for section in (name for name in _SECTIONS if isinstance(data.get(name), list)):
+        good: dict[str, Any] = {}
+        for index, item in enumerate(data[section]):
+            name = item.get("name") if isinstance(item, dict) else None
+            if not isinstance(name, str):
+                problems.append(Problem(f"{section}[{index}]", "an item of this list needs a name: {name: …}"))
+            elif name in good:
+                problems.append(Problem(f"{section}[{index}]", f"{name!r} stands twice in {section}"))
+            else:
+                good[name] = item
+        kept[section] = list(good.values())
+    return kept, problems
 
 
-def _expanded(value: Any, path: tuple[Any, ...], env: Mapping[str, str], missing: list[tuple[Problem, str | None]]) -> Any:
-    """`value` with `${VAR}` replaced everywhere below; an entry whose variable is missing is left out and noted."""
+def _named_problems(team: TeamSpec, told: Collection[str]) -> list[Problem]:
+    """What is wrong with names, order and the like; nothing when a whole section could not be read, since all would follow from that."""
+    if set(told) & {*_SECTIONS}:
+        return []
+    emptied = {path.partition("[")[0] for path in told} & {*_SECTIONS}
+    return [problem for problem in _without_echoes(check_team(team), told) if problem.path not in emptied]
+
+
+def _without_echoes(problems: Sequence[Problem], told: Collection[str]) -> list[Problem]:
+    """`problems` without those at or below a place of which something was told already: they follow from what stands in for it."""
+    return [p for p in problems if not any(p.path == path or p.path.startswith((f"{path}.", f"{path}[")) for path in told if path)]
+
+
+def _expanded(value: Any, path: tuple[Any, ...], env: Mapping[str, str], missing: dict[str, tuple[Problem, str | None]]) -> Any:
+    """`value` with `${VAR}` replaced everywhere below; text whose variable is missing stays as it is, and is noted by its path."""
     if isinstance(value, dict):
-        made = {key: _expanded(item, (*path, key), env, missing) for key, item in value.items()}
-        return {key: item for key, item in made.items() if item is not _MISSING}
+        return {key: _expanded(item, (*path, key), env, missing) for key, item in value.items()}
     if isinstance(value, list):
-        return [made for index, item in enumerate(value) if (made := _expanded(item, (*path, _entry_name(item, index)), env, missing)) is not _MISSING]
+        return [_expanded(item, (*path, _entry_name(item, index)), env, missing) for index, item in enumerate(value)]
     if not isinstance(value, str) or "${" not in value:
         return value
     text, lacking = expand(value, env)
-    if lacking:
-        where = _path_text(path)
-        said = f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not set: export it, put it into .env, or write ${{{lacking[0]}:-default}}"
-        missing.append((Problem(where, said), path[1] if path[0] == "models" and len(path) > 1 else None))
-        return _MISSING
-    return _typed(text, path)
-
-
-_MISSING = object()
+    if not lacking:
+        return _typed(text, path)
+    said = f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not set: export it, put it into .env, or write ${{{lacking[0]}:-default}}"
+    where = _path_text(path)
+    missing[where] = (Problem(where, said), str(path[1]) if path[0] == "models" and len(path) > 1 else None)
+    return value
 
 
 def _entry_name(item: Any, index: int) -> Any:
@@ -231,36 +259,34 @@ def _typed(text: str, path: tuple[Any, ...]) -> Any:
     return text if str in kinds or not kinds & {int, float, bool} else plain_scalar(text)
 
 
-def _parse(data: dict[str, Any]) -> tuple[TeamSpec | None, list[Problem], bool]:
-    """The team, structural problems, and whether its names can still be checked (what was wrong is pruned and tried again)."""
-    problems: list[Problem] = []
-    whole = True
+def _parse(data: dict[str, Any]) -> tuple[TeamSpec | None, list[Problem]]:
+    """The team and what is wrong with its structure; wrong parts are replaced by harmless ones, so that the rest can be looked at too."""
+    problems: dict[str, Problem] = {}
     data = copy.deepcopy(data)
-    for _ in range(4):
+    for _ in range(5):
         try:
-            return TeamSpec.model_validate(data), problems, whole
+            return TeamSpec.model_validate(data), list(problems.values())
         except ValidationError as error:
             for fault in error.errors():
                 problem = _translate(fault)
-                if problem.path not in {p.path for p in problems}:
-                    problems.append(problem)
-                loc = _loc(fault)
-                whole = whole and not (len(loc) <= 1 and (not loc or loc[0] in _SECTIONS))
-                _prune(data, loc, fault["type"] == "missing")
-    return None, problems, False
+                problems.setdefault(problem.path, problem)
+                _mend(data, _loc(fault), fault["type"])
+    return None, list(problems.values())
 
 
 def _loc(fault: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(part for part in fault["loc"] if part != "[key]")
 
 
-def _prune(data: Any, loc: tuple[Any, ...], missing: bool) -> None:
+def _mend(data: Any, loc: tuple[Any, ...], kind: str) -> None:
+    """Put something harmless in the place of a fault, or take it out."""
     for depth, key in enumerate(loc):
         index = _index(data, key)
-        last = depth == len(loc) - 1
-        if last or index is None or not isinstance(data[index], (dict, list)):
-            if isinstance(data, dict) and (missing or key in _DUMMIES):
+        if depth == len(loc) - 1 or index is None or not isinstance(data[index], (dict, list)):
+            if isinstance(data, dict) and (kind in ("missing", "string_type") or key in _DUMMIES):
                 data[key] = _DUMMIES.get(key, "?")
+            elif isinstance(data, dict) and depth == 1 and loc[0] in _ENTRIES:
+                data[key] = dict(_ENTRIES[loc[0]])
             elif isinstance(data, (dict, list)) and index is not None:
                 del data[index]
             return
@@ -269,7 +295,8 @@ def _prune(data: Any, loc: tuple[Any, ...], missing: bool) -> None:
 
 def _translate(fault: Mapping[str, Any]) -> Problem:
     loc = _loc(fault)
-    path, found = _path_text(loc), _shown(fault["input"])
+    path = _path_text(loc)
+    found = "a value" if _SECRET & set(loc) else _shown(fault["input"])
     kind = fault["type"]
     if kind == "extra_forbidden":
         return Problem(path, _unknown_key(str(loc[-1]), _model_at(loc[:-1])))

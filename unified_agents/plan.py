@@ -44,7 +44,7 @@ class Plan:
         Raises:
             KeyError: no such step.
         """
-        return next(step for step in self.steps if step.name == name)
+        return {step.name: step for step in self.steps}[name]
 
     @property
     def ordered(self) -> tuple[Step, ...]:

@@ -17,8 +17,10 @@ from unified_agents.errors import Problem
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 50
+_MAX_DIGITS = 4000  # longer ones are refused by Python, and are no numbers that anybody means
 
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS: dict[str, Any] = {"": None, "~": None}
 for _names, _value in ((("null", "Null", "NULL"), None), (("true", "True", "TRUE"), True), (("false", "False", "FALSE"), False)):
@@ -49,9 +51,10 @@ def read_text(text: str, *, is_json: bool = False) -> tuple[Any, Marks]:
     """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise ReadError(Problem("", f"the file is larger than {MAX_BYTES:,} bytes"))
+    text = text.removeprefix("\ufeff")
     if is_json:
         _check_json(text)
-        text = text.replace("\t", " ")  # legal between JSON tokens, never inside its strings; YAML takes no tabs
+        return _Builder().build_json(text)
     try:
         return _Builder().build(text)
     except yaml.MarkedYAMLError as error:
@@ -64,7 +67,8 @@ def read_text(text: str, *, is_json: bool = False) -> tuple[Any, Marks]:
 
 def _brace_hint(text: str, line: int | None) -> str:
     """The commonest slip in a team file: `{goal: About {topic}}`, braces within braces without quotes."""
-    row = text.splitlines()[line - 1] if line and line <= text.count("\n") + 1 and text.splitlines() else ""
+    rows = text.splitlines()
+    row = rows[line - 1] if line and line <= len(rows) else ""
     return '; inside {…} a text that holds braces needs quotes: {goal: "About {topic}"}' if row.count("{") > 1 else ""
 
 
@@ -72,7 +76,7 @@ def plain_scalar(text: str) -> Any:
     """What an unquoted YAML 1.2 scalar means: null, a boolean, a number or text."""
     if text in _WORDS:
         return _WORDS[text]
-    if _INT.fullmatch(text):
+    if _INT.fullmatch(text) and len(text) <= _MAX_DIGITS:
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
     if _FLOAT.fullmatch(text):
         return float(text)
@@ -84,6 +88,8 @@ def _check_json(text: str) -> None:
         json.loads(text)
     except json.JSONDecodeError as error:
         raise ReadError(Problem("", f"not valid JSON: {error.msg}", error.lineno)) from None
+    except ValueError:
+        raise ReadError(Problem("", "a number has more digits than can be read")) from None
     except RecursionError:
         raise ReadError(Problem("", f"nested deeper than {MAX_DEPTH} levels")) from None
 
@@ -116,6 +122,24 @@ class _Builder:
             raise ReadError(*self.problems)
         return self.result or (None, Marks(1))
 
+    def build_json(self, text: str) -> tuple[Any, Marks]:
+        """The same from text that is known to be JSON; YAML's reader refuses some of it (surrogate pairs, long keys)."""
+        line, end = 1, 0
+        for token in _JSON_TOKEN.finditer(text):
+            line += text.count("\n", end, token.start())
+            end = token.start()
+            if token.group() in "{[":
+                self._open({} if token.group() == "{" else [], line)
+            elif token.group() in "}]":
+                done = self.stack.pop()
+                self._put(done.value, done.marks)
+            elif token.group() not in ":,":
+                value = json.loads(token.group())
+                self._put(_whole(value) if isinstance(value, str) else value, Marks(line))
+        if self.problems:
+            raise ReadError(*self.problems)
+        return self.result or (None, Marks(1))
+
     def _take(self, event: yaml.Event) -> None:
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
@@ -123,7 +147,7 @@ class _Builder:
         if getattr(event, "tag", None):
             raise ReadError(Problem("", f"tags ({event.tag}) are not read", line))
         if isinstance(event, yaml.ScalarEvent):
-            self._put(_scalar(event), Marks(line))
+            self._put(event.value if self._expects_key() else _scalar(event), Marks(line))
         elif isinstance(event, yaml.CollectionStartEvent):
             self._open({} if isinstance(event, yaml.MappingStartEvent) else [], line)
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -134,6 +158,9 @@ class _Builder:
         if len(self.stack) >= MAX_DEPTH:
             raise ReadError(Problem("", f"nested deeper than {MAX_DEPTH} levels", line))
         self.stack.append(_Open(value, Marks(line)))
+
+    def _expects_key(self) -> bool:
+        return bool(self.stack) and isinstance(self.stack[-1].value, dict) and not self.stack[-1].has_key
 
     def _put(self, value: Any, marks: Marks) -> None:
         if not self.stack:
@@ -155,14 +182,17 @@ class _Builder:
     def _key(self, value: Any, marks: Marks, owner: dict[Any, Any]) -> str:
         if isinstance(value, (dict, list)):
             raise ReadError(Problem("", "a key must be text", marks.line))
-        key = value if isinstance(value, str) else {True: "true", False: "false", None: "null"}.get(value, str(value))
-        if key in owner:
-            self.problems.append(Problem("", f"the key {key!r} stands twice", marks.line))
-        return key
+        if value in owner:
+            self.problems.append(Problem("", f"the key {value!r} stands twice", marks.line))
+        return str(value)
 
 
 def _scalar(event: yaml.ScalarEvent) -> Any:
     if not event.style:  # plain: None from PyYAML's own parser, empty from libyaml's
         return plain_scalar(event.value)
-    # JSON writes characters beyond the basic plane as two \u escapes; YAML reads them as two lone surrogates.
-    return event.value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return _whole(event.value)
+
+
+def _whole(text: str) -> str:
+    """`text` with surrogate pairs joined, and lone surrogates, which cannot be sent, replaced."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -7,9 +7,9 @@ team gathers the agents it meets that way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, SecretStr, model_validator
 from typing_extensions import Self
@@ -33,8 +33,9 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 class _Spec(BaseModel):
     """Frozen, strict, and closed: an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True, populate_by_name=True, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True)
 
+    _references: ClassVar[frozenset[str]] = frozenset()
     _objects: tuple[Any, ...] = PrivateAttr(default=())
 
     @model_validator(mode="wrap")
@@ -44,13 +45,10 @@ class _Spec(BaseModel):
         if not isinstance(data, Mapping):
             return handler(data)
         found: list[Any] = []
-        made = handler({key: _by_name(value, found) if key in _REFERENCES else value for key, value in data.items()})
+        made = handler({key: _by_name(value, found) if key in cls._references else value for key, value in data.items()})
         if found:
             made._objects = tuple(found)
         return made
-
-
-_REFERENCES = frozenset({"agent", "context", "after", "participants", "delegates_to", "reports_to", "fallback", "manager"})
 
 
 def _by_name(value: Any, found: list[Any]) -> Any:
@@ -63,16 +61,15 @@ def _by_name(value: Any, found: list[Any]) -> Any:
 def _entries(kind: str, shorthand: Callable[[Any], Any] | None = None, keyed: bool = True) -> Callable[[Any], Any]:
     """A validator that brings `{name: fields}` and `[{name: …, fields}]` to one mapping, with shorthand entries written out."""
 
-    def entry(name: str | None, value: Any) -> Any:
+    def entry(name: str, value: Any) -> Any:
         if shorthand is not None and not isinstance(value, (Mapping, BaseModel)):
             value = shorthand(value)
         if not keyed:
             return {k: v for k, v in value.items() if k != "name"} if isinstance(value, Mapping) else value
-        if isinstance(value, Mapping) and name is not None:
-            if value.get("name", name) != name:
-                raise ValueError(f"the {kind} {name!r} also says name: {value['name']!r}; leave one of them out")
-            return {**value, "name": name}
-        return value
+        said = value.get("name", name) if isinstance(value, Mapping) else getattr(value, "name", name)
+        if said != name:
+            raise ValueError(f"the {kind} {name!r} also says name: {said!r}; leave one of them out")
+        return {**value, "name": name} if isinstance(value, Mapping) else value
 
     def entries(value: Any) -> Any:
         if value is None:
@@ -136,6 +133,8 @@ class ModelSpec(_Spec):
 class AgentSpec(_Spec):
     """Who works: `role` or `instructions` is needed, the rest is optional."""
 
+    _references = frozenset({"delegates_to", "reports_to", "fallback"})
+
     name: Name
     role: str | None = None
     goal: str | None = None
@@ -154,9 +153,20 @@ class AgentSpec(_Spec):
     memory: bool = True
     human: bool = False
 
+    if TYPE_CHECKING:  # what may be given is wider than what is kept: lists for tuples, objects for names
+
+        def __init__(
+            self, *, name: str, role: str | None = ..., goal: str | None = ..., backstory: str | None = ..., instructions: str | None = ...,
+            expertise: Sequence[str] = ..., responsibilities: Sequence[str] = ..., personality: Mapping[str, str] = ..., tools: Sequence[Any] = ...,
+            model: str | Sequence[str] | None = ..., max_iterations: int | None = ..., delegates_to: str | Sequence[str | AgentSpec] = ...,
+            reports_to: str | AgentSpec | None = ..., fallback: str | AgentSpec | None = ..., messaging: bool = ..., memory: bool = ..., human: bool = ...,
+        ) -> None: ...  # fmt: skip
+
 
 class StopWhenSpec(_Spec):
     """What ends a group chat before its last round: a text, said by anyone or by one agent."""
+
+    _references = frozenset({"by"})
 
     says: str
     by: str | None = None
@@ -164,6 +174,8 @@ class StopWhenSpec(_Spec):
 
 class TaskSpec(_Spec):
     """What is to be done, by whom, after what."""
+
+    _references = frozenset({"agent", "context", "after", "participants"})
 
     name: Name
     description: str
@@ -184,9 +196,21 @@ class TaskSpec(_Spec):
     stop_when: StopWhenSpec | None = None
     result: Literal["last", "transcript"] | None = None
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, *, name: str, description: str, expected_output: str | None = ..., agent: str | AgentSpec | None = ..., expertise: Sequence[str] = ...,
+            context: Sequence[str | TaskSpec] | None = ..., after: Sequence[str | TaskSpec] | None = ..., output_schema: Any = ...,
+            output_file: str | None = ..., human_review: bool = ..., guardrail: Any = ..., guardrail_retries: int | None = ..., timeout: float | None = ...,
+            participants: Sequence[str | AgentSpec] = ..., speaker_selection: Any = ..., max_rounds: int | None = ...,
+            stop_when: StopWhenSpec | Mapping[str, Any] | None = ..., result: Literal["last", "transcript"] | None = ...,
+        ) -> None: ...  # fmt: skip
+
 
 class DelegationSpec(_Spec):
     """Who does a task that names no agent."""
+
+    _references = frozenset({"agents", "manager"})
 
     strategy: Literal["explicit", "by_expertise", "round_robin", "least_loaded", "hierarchical"] = "explicit"
     agents: Names = ()
@@ -338,9 +362,23 @@ class TeamSpec(_Spec):
     limits: LimitsSpec | None = None
     journal: Annotated[JournalSpec | None, BeforeValidator(_switch(JournalSpec), json_schema_input_type=JournalSpec | bool | None)] = None
     stream: bool = False
-    prices: dict[str, PriceSpec] = Field(default_factory=dict)
+    prices: Annotated[dict[str, PriceSpec], _listed(_entries("price", keyed=False), PriceSpec)] = Field(default_factory=dict)
     tools: Annotated[dict[str, ToolSpec], _listed(_entries("tool"), ToolSpec)] = Field(default_factory=dict)
     middleware: Annotated[tuple[Any, ...], BeforeValidator(_names, json_schema_input_type=list[str])] = ()
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, *, name: str = ..., backend: str | None = ..., fallback_backend: str | None = ..., process: Literal["sequential", "graph"] | None = ...,
+            prompts: Literal["native", "neutral"] = ..., inputs: Mapping[str, Any] = ..., models: Mapping[str, ModelSpec | str | Mapping[str, Any]] = ...,
+            agents: Mapping[str, AgentSpec | Mapping[str, Any]] | Sequence[AgentSpec] = ...,
+            tasks: Mapping[str, TaskSpec | Mapping[str, Any]] | Sequence[TaskSpec] = ..., delegation: DelegationSpec | Mapping[str, Any] | None = ...,
+            memory: MemorySpec | Mapping[str, Any] | bool | None = ..., token_window: TokenWindowSpec | Mapping[str, Any] | None = ...,
+            resilience: ResilienceSpec | Mapping[str, Any] | None = ..., budget: BudgetSpec | Mapping[str, Any] | None = ...,
+            limits: LimitsSpec | Mapping[str, Any] | None = ..., journal: JournalSpec | Mapping[str, Any] | bool | None = ..., stream: bool = ...,
+            prices: Mapping[str, PriceSpec | Mapping[str, float]] = ..., tools: Mapping[str, ToolSpec | Mapping[str, Any]] | Sequence[ToolSpec] = ...,
+            middleware: Sequence[Any] = ...,
+        ) -> None: ...  # fmt: skip
 
     _folder: Path | None = PrivateAttr(default=None)
     _source: str | None = PrivateAttr(default=None)

@@ -10,11 +10,11 @@ import pytest
 
 def test_crewai_names() -> None:
     """The hooks of Crew, the mark against BaseLLM's retries, the event configuration, the login's folder."""
+    from unified_agents_crewai import quiet  # isort: skip  # before anything of crewai
     from crewai import BaseLLM, Crew  # noqa: TID251  # this test is about the framework
     from crewai.hooks.dispatch import HookAborted  # noqa: TID251
     from crewai_core.token_manager import TokenManager
 
-    import unified_agents_crewai.quiet as quiet
     from unified_agents_crewai.model import ConversationLLM
     from unified_agents_crewai.team import PlanCrew
 

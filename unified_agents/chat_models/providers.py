@@ -44,6 +44,7 @@ PROVIDERS: dict[str, Provider] = {
 # OpenAI's reasoning models answer 400 to `max_tokens`; other providers know no other name.
 _COMPLETION_TOKENS = re.compile(r"(o\d|gpt-[5-9])(\b|[-.])")
 _METADATA_HOSTS = frozenset({"metadata.google.internal", "metadata", "instance-data"})
+_METADATA_ADDRESSES = frozenset({ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200")})
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def check_base_url(url: str) -> str | None:
     """Why `url` may not be called, or None. Link-local and metadata addresses are refused here and again after resolution."""
     try:
         parts = urlsplit(url)
-        host = parts.hostname or ""
+        host = (parts.hostname or "").rstrip(".")
         _ = parts.port
     except ValueError as error:
         return f"not a URL: {error}"
@@ -98,13 +99,13 @@ def check_base_url(url: str) -> str | None:
 
 
 def is_link_local(host: str) -> bool:
-    """Whether a literal IP address is link-local (169.254.0.0/16, fe80::/10), IPv4 written as IPv6 included."""
+    """Whether a literal IP address is link-local (169.254.0.0/16, fe80::/10) or a cloud's metadata service, IPv4 written as IPv6 included."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_link_local
+    plain = getattr(address, "ipv4_mapped", None) or address
+    return plain.is_link_local or plain in _METADATA_ADDRESSES
 
 
 def resolve_model(alias: str, spec: ModelSpec, env: Mapping[str, str], timeout: float, path: str) -> tuple[ModelConfig | None, list[Problem]]:
@@ -120,7 +121,7 @@ def resolve_model(alias: str, spec: ModelSpec, env: Mapping[str, str], timeout: 
         return None, [Problem(path, f"{spec.model} needs a base_url: write base_url or set {provider.url_variable}")]
     wrong = None if provider_name == "local" else check_base_url(base_url)
     if wrong:
-        return None, [Problem(f"{path}.base_url" if spec.base_url else path, f"found {_shown(base_url)!r}: {wrong}")]
+        return None, [Problem(f"{path}.base_url" if spec.base_url else path, f"found {shown_url(base_url)}: {wrong}")]
     key, problem = _key(spec, provider, env, path)
     if problem:
         return None, [problem]
@@ -153,6 +154,10 @@ def _sampling(spec: ModelSpec, provider: str, name: str) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def _shown(url: str) -> str:
-    """The URL without what may be a password in it."""
-    return re.sub(r"//[^/@]*@", "//…@", url)
+def shown_url(url: str) -> str:
+    """Scheme and host of a URL, without what may be a secret in the rest."""
+    try:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.hostname}/…" if parts.scheme and parts.hostname else "a text that is no URL"
+    except ValueError:
+        return "a text that is no URL"

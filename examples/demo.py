@@ -31,12 +31,20 @@ def main() -> int:
 
 def side_by_side(results: dict[str, RunResult]) -> Table:
     """A row a task, a column a backend."""
-    table = Table("task", *(f"{name} {result.framework_version}" for name, result in results.items()), title=f"{TEAM.name} on two backends", show_lines=True)
+    table = Table(
+        "task",
+        *(f"{name} {result.framework_version}" for name, result in results.items()),
+        title=f"{TEAM.name} on two backends",
+        show_lines=True,
+    )
     first = next(iter(results.values()))
     for task in first.tasks:
         cells = [f"{clean(result.tasks[task].output or '')}\n[dim]{result.tasks[task].duration_s:.2f} s[/]" for result in results.values()]
         table.add_row(f"[bold]{task}[/]", *cells)
-    table.add_row("[dim]whole run, with\nthe framework's import[/]", *(f"{result.duration_s:.2f} s, {result.usage.model_calls} model calls" for result in results.values()))
+    table.add_row(
+        "[dim]whole run, with\nthe framework's import[/]",
+        *(f"{result.duration_s:.2f} s, {result.usage.model_calls} model calls" for result in results.values()),
+    )
     return table
 
 

@@ -22,7 +22,9 @@ tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else 
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = {"crewai", "crewai_core", "autogen_agentchat", "autogen_core", "autogen_ext", "autogen"}
 CORE_FILES = sorted((ROOT / "unified_agents").rglob("*.py"))
-ADAPTER_FOLDERS = sorted(path for path in (ROOT / "adapters").iterdir() if path.name.startswith("unified_agents_") and (path / "adapter.py").exists())
+ADAPTER_FOLDERS = sorted(
+    path for path in (ROOT / "adapters").iterdir() if path.name.startswith("unified_agents_") and (path / "adapter.py").exists()
+)
 SOURCES = [*CORE_FILES, *(path for folder in ADAPTER_FOLDERS for path in sorted(folder.rglob("*.py")))]
 
 

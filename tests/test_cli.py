@@ -75,7 +75,13 @@ def test_run_json_is_the_contracts_shape(cli: Run, file: Path, server: ScriptedS
     ]  # fmt: skip
     assert result["tasks"]["one"]["started_at"].endswith("Z")
     assert list(result["usage"]) == ["model_calls", "input_tokens", "output_tokens", "cost_usd", "by_agent", "by_model"]
-    assert result["messages"][0] | {"timestamp": ""} == {"sender": "worker", "recipient": "worker", "message_type": "handover", "content": "one", "timestamp": ""}
+    assert result["messages"][0] | {"timestamp": ""} == {
+        "sender": "worker",
+        "recipient": "worker",
+        "message_type": "handover",
+        "content": "one",
+        "timestamp": "",
+    }
 
 
 def test_inputs_from_a_file_and_settings(cli: Run, file: Path, server: ScriptedServer, tmp_path: Path) -> None:
@@ -286,7 +292,12 @@ def test_schema_accepts_the_examples_and_refuses_slips(cli: Run) -> None:
     assert schema == json.loads(json.dumps(team_schema()))
     for path in EXAMPLES.glob("*.yaml"):
         jsonschema.validate(_plain(path), schema)
-    good: dict[str, Any] = {"agents": [{"name": "a", "role": "r"}], "tasks": {"t": {"description": "d", "agent": "a"}}, "models": {"default": "openai/x"}, "memory": True}
+    good: dict[str, Any] = {
+        "agents": [{"name": "a", "role": "r"}],
+        "tasks": {"t": {"description": "d", "agent": "a"}},
+        "models": {"default": "openai/x"},
+        "memory": True,
+    }
     jsonschema.validate(good, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**good, "agnets": {}}, schema)

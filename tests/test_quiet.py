@@ -69,7 +69,9 @@ class Seen:
 During = Callable[["subprocess.Popen[str]"], None]
 
 
-def run_process(folder: Path, server: ScriptedServer, *arguments: str, env: dict[str, str] | None = None, during: During = lambda _: None) -> Seen:
+def run_process(
+    folder: Path, server: ScriptedServer, *arguments: str, env: dict[str, str] | None = None, during: During = lambda _: None
+) -> Seen:
     """Run `unified-agents` in `folder` with a home folder of its own; stdin is a pipe that nobody writes to."""
     home, work, probe = folder / "home", folder / "work", folder / "probe.json"
     for path in (home, work):
@@ -78,7 +80,9 @@ def run_process(folder: Path, server: ScriptedServer, *arguments: str, env: dict
     (work / ".env").write_text("FROM_DOTENV=1\nQUIET_KEY=overridden\n")
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "QUIET_KEY": CANARY, **(env or {})}
     command = [sys.executable, "-c", PROBE, str(probe), *arguments]
-    process = subprocess.Popen(command, cwd=work, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=work, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     during(process)
@@ -141,7 +145,9 @@ def test_a_failed_run_says_so_once(tmp_path: Path, server: ScriptedServer, backe
     assert document["tasks"]["one"]["output"] == "one"
     assert document["backend"] == backend
     assert CANARY not in seen.stdout
-    assert all(CANARY not in path.read_text(errors="replace") for path in (tmp_path / "work" / ".unified_agents").rglob("*") if path.is_file())
+    assert all(
+        CANARY not in path.read_text(errors="replace") for path in (tmp_path / "work" / ".unified_agents").rglob("*") if path.is_file()
+    )
     assert seen.exit_s < 1.0
 
 

@@ -60,7 +60,9 @@ def _who(path: str, task: TaskSpec, team: TeamSpec) -> Iterator[Problem]:
     assigned = team.delegation is not None and team.delegation.strategy != "explicit"
     if task.agent is None and not task.participants and not assigned:
         known = ", ".join(team.agents) or "none are declared"
-        yield Problem(path, f"names no agent: write agent: NAME (agents: {known}), participants: […], or delegation: {{strategy: by_expertise}}")
+        yield Problem(
+            path, f"names no agent: write agent: NAME (agents: {known}), participants: […], or delegation: {{strategy: by_expertise}}"
+        )
     yield from _references(f"{path}.participants", "agent", task.participants, team.agents)
     yield from _group_chat(path, task)
 
@@ -172,7 +174,9 @@ def _answers(team: TeamSpec) -> Iterator[Problem]:
         if task.output_schema is not None and not _is_schema(task.output_schema):
             yield Problem(f"{path}.output_schema", f"found {task.output_schema!r}, expected a JSON Schema or a pydantic class")
         if task.output_file is not None and not is_inside(task.output_file):
-            yield Problem(f"{path}.output_file", f"found {task.output_file!r}: it must lie inside the working folder (relative, without '..')")
+            yield Problem(
+                f"{path}.output_file", f"found {task.output_file!r}: it must lie inside the working folder (relative, without '..')"
+            )
     for index, layer in enumerate(team.middleware):
         yield from _reference(f"middleware[{index}]", layer)
 
@@ -183,9 +187,9 @@ def _is_schema(value: Any) -> bool:
 
 def is_inside(path: str) -> bool:
     """Whether a relative path stays inside its folder, on any system."""
-    return all(not kind(path).is_absolute() and not kind(path).drive and ".." not in kind(path).parts for kind in (PurePosixPath, PureWindowsPath)) and bool(
-        path.strip()
-    )
+    return all(
+        not kind(path).is_absolute() and not kind(path).drive and ".." not in kind(path).parts for kind in (PurePosixPath, PureWindowsPath)
+    ) and bool(path.strip())
 
 
 def _delegation(team: TeamSpec) -> Iterator[Problem]:
@@ -215,13 +219,16 @@ def _inputs(team: TeamSpec) -> Iterator[Problem]:
         for name in placeholders(text):
             if name not in team.inputs:
                 known = ", ".join(team.inputs) or "none are declared"
-                yield Problem(path, f"{{{name}}} is no declared input{did_you_mean(name, team.inputs)} (inputs: {known}); {{{{{name}}}}} is literal {{{name}}}")
+                yield Problem(
+                    path,
+                    f"{{{name}}} is no declared input{did_you_mean(name, team.inputs)} (inputs: {known}); {{{{{name}}}}} is literal {{{name}}}",
+                )
 
 
 def team_texts(team: TeamSpec) -> Iterator[tuple[str, str]]:
     """Path and text of everything in agents and tasks that may hold placeholders."""
     for section, items in (("agents", team.agents), ("tasks", team.tasks)):
-        for name, item in items.items():  # type: ignore[attr-defined]  # two mappings of two kinds
+        for name, item in items.items():
             for where, text in texts_of(item):
                 yield f"{section}.{name}.{where}", text
 
@@ -229,9 +236,17 @@ def team_texts(team: TeamSpec) -> Iterator[tuple[str, str]]:
 def _order(team: TeamSpec) -> Iterator[Problem]:
     uses = any(task.context is not None or task.after is not None for task in team.tasks.values())
     if team.process is None and len(team.tasks) > 1 and not uses:
-        yield Problem("process", "say in which order the tasks run: process: sequential (one after the other, each sees all earlier outputs) or process: graph (all at once, each sees only its context)")
+        yield Problem(
+            "process",
+            "say in which order the tasks run: process: sequential (one after the other, each sees all earlier outputs) "
+            "or process: graph (all at once, each sees only its context)",
+        )
     for cycle in find_cycles(waits_for(team)):
-        hint = " (in a sequential process a task waits for the one before it, so it can name only earlier ones)" if team.process == "sequential" else ""
+        hint = (
+            " (in a sequential process a task waits for the one before it, so it can name only earlier ones)"
+            if team.process == "sequential"
+            else ""
+        )
         yield Problem(_cycle_place(team, cycle), f"a cycle: {' → '.join([*cycle, cycle[0]])}{hint}")
 
 
@@ -303,4 +318,14 @@ def models_in_use(team: TeamSpec) -> set[str]:
     return names | {other for name in names if name in team.models for other in team.models[name].fallbacks}
 
 
-_CHECKS: tuple[Callable[[TeamSpec], Iterator[Problem]], ...] = (_tasks, _agents, _models, _tools, _answers, _delegation, _stores, _inputs, _order)
+_CHECKS: tuple[Callable[[TeamSpec], Iterator[Problem]], ...] = (
+    _tasks,
+    _agents,
+    _models,
+    _tools,
+    _answers,
+    _delegation,
+    _stores,
+    _inputs,
+    _order,
+)

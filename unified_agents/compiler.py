@@ -151,7 +151,14 @@ def outline(team: TeamSpec) -> list[dict[str, Any]]:
     for name, task in team.tasks.items():
         unset = [row["task"] for row in rows] if team.process == "sequential" else []
         who = task.agent or ", ".join(task.participants) or "(not supported yet)"
-        rows.append({"task": name, "agent": who, "reason": "named by the task", "context": list(task.context if task.context is not None else unset)})
+        rows.append(
+            {
+                "task": name,
+                "agent": who,
+                "reason": "named by the task",
+                "context": list(task.context if task.context is not None else unset),
+            }
+        )
     return rows
 
 
@@ -186,7 +193,9 @@ def resolve_models(team: TeamSpec, replaced: Models) -> tuple[dict[str, ModelCon
     env = read_environment(team._folder)
     timeout = team.resilience.timeout if team.resilience else 60.0
     configs: dict[str, ModelConfig] = {}
-    problems = [Problem(f"models.{name}", f"no agent uses a model of this name; in use: {_in_use_text(team)}") for name in _unused(team, replaced)]
+    problems = [
+        Problem(f"models.{name}", f"no agent uses a model of this name; in use: {_in_use_text(team)}") for name in _unused(team, replaced)
+    ]
     for alias in dict.fromkeys(_alias(team, agent) for agent in agents_in_use(team)):
         try:
             config, found = _resolve(team, alias, replaced.get(alias), env, timeout)

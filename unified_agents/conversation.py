@@ -120,7 +120,7 @@ class Conversation:
             if not self._seam.cancelled:
                 raise
             return None
-        except Exception as error:  # whatever a layer or model raises belongs to this task
+        except Exception as error:  # noqa: BLE001  # whatever a layer or model raises belongs to this task
             self.error = error
             return None
         return response
@@ -131,7 +131,9 @@ class Walk:
 
     def __init__(self, seam: Seam) -> None:
         self._seam = seam
-        self._outputs: dict[str, prompts.Earlier] = {name: prompts.Earlier(name, _agent_of(seam.plan, name), text) for name, text in seam.plan.given.items()}
+        self._outputs: dict[str, prompts.Earlier] = {
+            name: prompts.Earlier(name, _agent_of(seam.plan, name), text) for name, text in seam.plan.given.items()
+        }
         self._open: dict[str, Conversation | None] = {}
         self.outcomes: list[TaskOutcome] = []
 
@@ -213,7 +215,9 @@ def _run_error(conversation: Conversation, cancelled: bool) -> RunError:
 
 def _event(outcome: TaskOutcome) -> Event:
     if outcome.output is not None:
-        return TaskCompleted(task=outcome.task, agent=outcome.agent, output=outcome.output, truncated=outcome.truncated, duration_s=outcome.duration_s)
+        return TaskCompleted(
+            task=outcome.task, agent=outcome.agent, output=outcome.output, truncated=outcome.truncated, duration_s=outcome.duration_s
+        )
     error = outcome.error
     return TaskFailed(task=outcome.task, agent=outcome.agent, error=type(error).__name__, message=str(error), duration_s=outcome.duration_s)
 
@@ -258,4 +262,3 @@ class Seam:
         self.cancelled = True
         for task in list(self._calls):
             task.cancel()
-

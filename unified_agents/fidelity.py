@@ -41,11 +41,20 @@ _REFUSED = (
 
 # What protects people, or decides who works at all, is never dropped by `strict=False`.
 _NEVER_DROPPED = frozenset(
-    {"agents.*.human", "tasks.*.human_review", "tasks.*.participants", "tasks.*.expertise", "tasks.*.guardrail", "delegation", "limits", "budget"}
+    {
+        "agents.*.human",
+        "tasks.*.human_review",
+        "tasks.*.participants",
+        "tasks.*.expertise",
+        "tasks.*.guardrail",
+        "delegation",
+        "limits",
+        "budget",
+    }
 )
 
 CORE: Mapping[str, tuple[Level, str]] = {
-    **{field: ("emulated", "put on the wire by the core, the same on every backend") for field in _EMULATED},
+    **dict.fromkeys(_EMULATED, ("emulated", "put on the wire by the core, the same on every backend")),
     **{field: ("refused", _NOT_YET.format(name=field.rsplit(".", 1)[-1].removesuffix("[]"))) for field in _REFUSED},
     "agents.*.model[]": ("refused", _NOT_YET.format(name="model as a list")),
     # Declared is not used: a tool counts where an agent in use names it.
@@ -96,7 +105,7 @@ def used_fields(team: TeamSpec, table: Mapping[str, Any] = CORE) -> Iterator[tup
 def _walk(spec: BaseModel, path: str, pattern: str, table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, info in type(spec).model_fields.items():
         value = getattr(spec, name)
-        if name not in spec.model_fields_set and not isinstance(value, dict) or value == info.get_default(call_default_factory=True):
+        if (name not in spec.model_fields_set and not isinstance(value, dict)) or value == info.get_default(call_default_factory=True):
             continue
         key = info.alias or name
         yield from _entry(value, f"{path}{key}", f"{pattern}{key}", table)

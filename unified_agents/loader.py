@@ -195,7 +195,9 @@ def _validate(loaded: Loaded, path: Path, provided: Collection[str]) -> None:
         loaded.team = team
         named = _named_problems(team, [*missing, *(problem.path for problem in structural)])
     in_use = None if team is None else models_in_use(team)
-    lacking = [problem for problem, model in missing.values() if model not in provided and (model is None or in_use is None or model in in_use)]
+    lacking = [
+        problem for problem, model in missing.values() if model not in provided and (model is None or in_use is None or model in in_use)
+    ]
     loaded.add([*structural, *lacking, *named])
 
 
@@ -307,7 +309,9 @@ def _translate(fault: Mapping[str, Any]) -> Problem:
         return Problem(path, f"found {found}, allowed: {' | '.join(allowed)}{did_you_mean(str(fault['input']), allowed)}")
     if kind == "value_error":
         return Problem(path, str(fault["ctx"]["error"]))
-    expected = fault["msg"].removeprefix("Input should be ").replace("a valid string", "text").replace("a valid ", "a ").replace("valid ", "")
+    expected = (
+        fault["msg"].removeprefix("Input should be ").replace("a valid string", "text").replace("a valid ", "a ").replace("valid ", "")
+    )
     return Problem(path, f"found {found}, expected {_EXPECTED.get(kind, expected)}")
 
 
@@ -377,7 +381,13 @@ def _shown(value: Any) -> str:
         return "keys with values" if value else "{}"
     if isinstance(value, (list, tuple)):
         return "a list"
-    text = repr(value) if isinstance(value, str) else {True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    text = (
+        repr(value)
+        if isinstance(value, str)
+        else {True: "true", False: "false"}.get(value, str(value))
+        if isinstance(value, bool)
+        else str(value)
+    )
     return text if len(text) <= 60 else text[:57] + "…'"
 
 
@@ -398,7 +408,9 @@ def _next_key(path: str, data: Any) -> tuple[Any, str] | None:
     if path.startswith("["):
         number, _, rest = path[1:].partition("]")
         return (int(number), rest) if number.isdigit() else None
-    names = data if isinstance(data, dict) else [item.get("name") for item in data if isinstance(item, dict)] if isinstance(data, list) else []
+    names = (
+        data if isinstance(data, dict) else [item.get("name") for item in data if isinstance(item, dict)] if isinstance(data, list) else []
+    )
     for name in sorted((n for n in names if isinstance(n, str)), key=len, reverse=True):
         if path == name or path.startswith((f"{name}.", f"{name}[")):
             return name, path[len(name) :]

@@ -84,7 +84,10 @@ def bind_inputs(team: TeamSpec, inputs: Mapping[str, Any] | None) -> tuple[dict[
     else:
         required = known = {name for _, text in team_texts(team) for name in placeholders(text)}
     defaults = {name: spec.default for name, spec in team.inputs.items() if not spec.required}
-    problems = [Problem(f"inputs.{name}", f"{_about(team, name)} has no default and was not given: -i {name}=…") for name in sorted(required - set(given))]
+    problems = [
+        Problem(f"inputs.{name}", f"{_about(team, name)} has no default and was not given: -i {name}=…")
+        for name in sorted(required - set(given))
+    ]
     for name in given:
         if name not in known:
             allowed = ", ".join(sorted(known)) or "none"
@@ -106,5 +109,7 @@ def make_plan(team: TeamSpec, values: Mapping[str, str], models: Mapping[str, Mo
         assert task.agent is not None  # checks and refusals let nothing else through yet
         unset = names[:position] if team.process == "sequential" else []
         context = tuple(task.context if task.context is not None else unset)
-        steps.append(Step(task=filled(task, values), agent=agents[task.agent], model=models[task.agent], waits=tuple(edges[name]), context=context))
+        steps.append(
+            Step(task=filled(task, values), agent=agents[task.agent], model=models[task.agent], waits=tuple(edges[name]), context=context)
+        )
     return Plan(team=team, steps=tuple(steps))

@@ -116,7 +116,7 @@ class _Builder:
         for event in yaml.parse(text, Loader=loader):
             documents += isinstance(event, yaml.DocumentStartEvent)
             if documents > 1:
-                raise ReadError(Problem("", "more than one YAML document in one file", event.start_mark.line + 1))
+                raise ReadError(Problem("", "more than one YAML document in one file", _line(event)))
             self._take(event)
         if self.problems:
             raise ReadError(*self.problems)
@@ -141,11 +141,12 @@ class _Builder:
         return self.result or (None, Marks(1))
 
     def _take(self, event: yaml.Event) -> None:
-        line = event.start_mark.line + 1
+        line = _line(event)
         if isinstance(event, yaml.AliasEvent):
             raise ReadError(Problem("", f"aliases (*{event.anchor}) are not read: write the value out", line))
-        if getattr(event, "tag", None):
-            raise ReadError(Problem("", f"tags ({event.tag}) are not read", line))
+        tag = getattr(event, "tag", None)
+        if tag:
+            raise ReadError(Problem("", f"tags ({tag}) are not read", line))
         if isinstance(event, yaml.ScalarEvent):
             self._put(event.value if self._expects_key() else _scalar(event), Marks(line))
         elif isinstance(event, yaml.CollectionStartEvent):
@@ -185,6 +186,10 @@ class _Builder:
         if value in owner:
             self.problems.append(Problem("", f"the key {value!r} stands twice", marks.line))
         return str(value)
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
 
 
 def _scalar(event: yaml.ScalarEvent) -> Any:

@@ -61,7 +61,9 @@ def registered(name: str) -> Backend:
     """
     entry = next((entry for entry in _entries() if entry.name == name), None)
     if entry is None:
-        raise BackendUnavailableError(f"unknown backend {name!r}{did_you_mean(name, names())}; registered: {', '.join(names())}. See: unified-agents backends")
+        raise BackendUnavailableError(
+            f"unknown backend {name!r}{did_you_mean(name, names())}; registered: {', '.join(names())}. See: unified-agents backends"
+        )
     return _backend(_load(entry))
 
 
@@ -105,7 +107,9 @@ def _load(entry: EntryPoint) -> Adapter:
     try:
         adapter = entry.load()
     except Exception as error:
-        raise BackendUnavailableError(f"backend {entry.name!r} is registered as {entry.value!r}, which cannot be loaded: {error}") from error
+        raise BackendUnavailableError(
+            f"backend {entry.name!r} is registered as {entry.value!r}, which cannot be loaded: {error}"
+        ) from error
     if not isinstance(adapter, Adapter):
         raise BackendUnavailableError(f"backend {entry.name!r} is registered as {entry.value!r}, which is no unified_agents Adapter")
     return adapter

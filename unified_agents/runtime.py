@@ -161,4 +161,3 @@ class _Run:
 
     def _duration(self) -> float:
         return monotonic() - self.started
-

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, SecretStr, model_validator
 from typing_extensions import Self
 
+
 def _names(value: Any) -> Any:
     """A list for a strict tuple field; one text is a list of one."""
     if isinstance(value, str):
@@ -33,7 +34,9 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 class _Spec(BaseModel):
     """Frozen, strict, and closed: an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True
+    )
 
     _references: ClassVar[frozenset[str]] = frozenset()
     _objects: tuple[Any, ...] = PrivateAttr(default=())
@@ -59,36 +62,42 @@ def _by_name(value: Any, found: list[Any]) -> Any:
 
 
 def _entries(kind: str, shorthand: Callable[[Any], Any] | None = None, keyed: bool = True) -> Callable[[Any], Any]:
-    """A validator that brings `{name: fields}` and `[{name: …, fields}]` to one mapping, with shorthand entries written out."""
+    """A validator that brings `{name: fields}` and `[{name: …, fields}]` to one mapping, with shorthand entries written out.
+
+    `keyed`: whether an entry keeps its name as a field.
+    """
 
     def entry(name: str, value: Any) -> Any:
         if shorthand is not None and not isinstance(value, (Mapping, BaseModel)):
             value = shorthand(value)
-        if not keyed:
-            return {k: v for k, v in value.items() if k != "name"} if isinstance(value, Mapping) else value
-        said = value.get("name", name) if isinstance(value, Mapping) else getattr(value, "name", name)
-        if said != name:
-            raise ValueError(f"the {kind} {name!r} also says name: {said!r}; leave one of them out")
-        return {**value, "name": name} if isinstance(value, Mapping) else value
+        if not isinstance(value, Mapping):
+            if getattr(value, "name", name) != name:
+                raise ValueError(f"the {kind} {name!r} also says name: {value.name!r}; leave one of them out")
+            return value
+        if value.get("name", name) != name:
+            raise ValueError(f"the {kind} {name!r} also says name: {value['name']!r}; leave one of them out")
+        return {**value, "name": name} if keyed else {key: item for key, item in value.items() if key != "name"}
 
     def entries(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            value = _by_their_names(value, kind)
         if value is None:
             return {}
-        if isinstance(value, Mapping):
-            return {str(name): entry(str(name), item) for name, item in value.items()}
-        if not isinstance(value, (list, tuple)):
-            return value
-        named: dict[str, Any] = {}
-        for item in value:
-            name = item.get("name") if isinstance(item, Mapping) else getattr(item, "name", None)
-            if not isinstance(name, str):
-                raise ValueError(f"each {kind} of a list needs a name: {{name: …}}")
-            if name in named and named[name] is not item:
-                raise ValueError(f"two {kind}s are called {name!r}")
-            named[name] = entry(name, item)
-        return named
+        return {str(name): entry(str(name), item) for name, item in value.items()} if isinstance(value, Mapping) else value
 
     return entries
+
+
+def _by_their_names(items: Sequence[Any], kind: str) -> dict[str, Any]:
+    named: dict[str, Any] = {}
+    for item in items:
+        name = item.get("name") if isinstance(item, Mapping) else getattr(item, "name", None)
+        if not isinstance(name, str):
+            raise ValueError(f"each {kind} of a list needs a name: {{name: …}}")
+        if name in named and named[name] is not item:
+            raise ValueError(f"two {kind}s are called {name!r}")
+        named[name] = item
+    return named
 
 
 class InputSpec(_Spec):
@@ -339,7 +348,7 @@ def _input_shorthand(value: Any) -> Any:
 
 
 def _listed(entries: Callable[[Any], Any], item: Any) -> BeforeValidator:
-    return BeforeValidator(entries, json_schema_input_type=dict[str, item] | list[item])  # type: ignore[misc]  # built while running
+    return BeforeValidator(entries, json_schema_input_type=dict[str, item] | list[item])
 
 
 class TeamSpec(_Spec):
@@ -350,8 +359,12 @@ class TeamSpec(_Spec):
     fallback_backend: str | None = None
     process: Literal["sequential", "graph"] | None = None
     prompts: Literal["native", "neutral"] = "native"
-    inputs: Annotated[dict[str, InputSpec], _listed(_entries("input", _input_shorthand, keyed=False), InputSpec | Any)] = Field(default_factory=dict)
-    models: Annotated[dict[str, ModelSpec], _listed(_entries("model", _model_shorthand, keyed=False), ModelSpec | str)] = Field(default_factory=dict)
+    inputs: Annotated[dict[str, InputSpec], _listed(_entries("input", _input_shorthand, keyed=False), InputSpec | Any)] = Field(
+        default_factory=dict
+    )
+    models: Annotated[dict[str, ModelSpec], _listed(_entries("model", _model_shorthand, keyed=False), ModelSpec | str)] = Field(
+        default_factory=dict
+    )
     agents: Annotated[dict[str, AgentSpec], _listed(_entries("agent"), AgentSpec)] = Field(default_factory=dict)
     tasks: Annotated[dict[str, TaskSpec], _listed(_entries("task"), TaskSpec)] = Field(default_factory=dict)
     delegation: DelegationSpec | None = None

@@ -173,7 +173,9 @@ def _payload(reply: Reply) -> bytes:
     return json.dumps(completion(reply.text or "", reply.finish_reason, reply.usage)).encode()
 
 
-def completion(text: str, finish_reason: str = "stop", usage: Mapping[str, int] | None = None, tool_calls: Sequence[Any] = ()) -> dict[str, Any]:
+def completion(
+    text: str, finish_reason: str = "stop", usage: Mapping[str, int] | None = None, tool_calls: Sequence[Any] = ()
+) -> dict[str, Any]:
     """A chat completion as OpenAI sends it."""
     message: dict[str, Any] = {"role": "assistant", "content": text}
     if tool_calls:

@@ -6,9 +6,21 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
-import unified_agents_autogen.quiet  # noqa: F401, I001  # before anything of autogen
+# isort: off
+import unified_agents_autogen.quiet  # noqa: F401  # before anything of the framework
+
+# isort: on
 from autogen_core import CancellationToken
-from autogen_core.models import ChatCompletionClient, CreateResult, LLMMessage, ModelFamily, ModelInfo, RequestUsage, SystemMessage, UserMessage
+from autogen_core.models import (
+    ChatCompletionClient,
+    CreateResult,
+    LLMMessage,
+    ModelFamily,
+    ModelInfo,
+    RequestUsage,
+    SystemMessage,
+    UserMessage,
+)
 
 from unified_agents.adapter import Conversation, ConversationStopped
 

@@ -6,7 +6,10 @@ import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
-import unified_agents_autogen.quiet  # noqa: F401, I001  # before anything of autogen
+# isort: off
+import unified_agents_autogen.quiet  # noqa: F401  # before anything of the framework
+
+# isort: on
 from autogen_agentchat.agents import AssistantAgent
 from autogen_agentchat.base import TaskResult
 from autogen_agentchat.messages import BaseAgentEvent, BaseChatMessage, StopMessage, TextMessage
@@ -66,7 +69,9 @@ class PlanGroupChat(BaseGroupChat):
 
         # Always a system message of our own: AgentChat's default one asks for TERMINATE.
         text = system_text(step.agent)
-        return AssistantAgent(name, model_client=self._clients[name], description=step.agent.role or step.agent.name, system_message=text or None)
+        return AssistantAgent(
+            name, model_client=self._clients[name], description=step.agent.role or step.agent.name, system_message=text or None
+        )
 
     def watch(self, report: Report) -> None:
         """Report outcomes to `report`; a task's failure is an outcome then, and no longer raised."""
@@ -93,7 +98,9 @@ class PlanGroupChat(BaseGroupChat):
     def _create_group_chat_manager_factory(self, **options: Any) -> Callable[[], PlanManager]:  # type: ignore[override]  # named as there
         return lambda: PlanManager(chat=self, **options)
 
-    def _create_participant_factory(self, parent_topic_type: str, output_topic_type: str, agent: Any, message_factory: Any) -> Callable[[], Any]:
+    def _create_participant_factory(
+        self, parent_topic_type: str, output_topic_type: str, agent: Any, message_factory: Any
+    ) -> Callable[[], Any]:
         """With the manager's topic as parent an answer goes to the manager alone: each task sees exactly what the plan gives it."""
         return lambda: ChatAgentContainer(self._group_chat_manager_topic_type, output_topic_type, agent, message_factory)
 
@@ -130,7 +137,9 @@ class PlanManager(BaseGroupChatManager):
             topic = DefaultTopicId(type=self._participant_name_to_topic_type[name])
             self._active_speakers.append(name)
             # A container takes its messages in order: the task first, then the request to answer it.
-            await self.publish_message(GroupChatStart(messages=[TextMessage(content=told, source="user")]), topic, cancellation_token=cancellation_token)
+            await self.publish_message(
+                GroupChatStart(messages=[TextMessage(content=told, source="user")]), topic, cancellation_token=cancellation_token
+            )
             await self.publish_message(GroupChatRequestPublish(), topic, cancellation_token=cancellation_token)
         if not self._active_speakers:
             await self._signal_termination(StopMessage(content="The plan is done.", source=self._name))

@@ -6,7 +6,10 @@ import asyncio
 import re
 from typing import Any
 
-import unified_agents_crewai.quiet  # noqa: F401, I001  # before anything of crewai
+# isort: off
+import unified_agents_crewai.quiet  # noqa: F401  # before anything of the framework
+
+# isort: on
 from crewai import BaseLLM
 from crewai.hooks.dispatch import HookAborted
 from pydantic import BaseModel, PrivateAttr

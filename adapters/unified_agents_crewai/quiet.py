@@ -23,24 +23,30 @@ _SETTINGS = {
     "CREWAI_DISABLE_VERSION_CHECK": "true",
 }
 
+_LOGIN_FOLDER = "_get_secure_storage_path"
+
 
 @contextlib.contextmanager
 def _quiet_import(storage: Path) -> Iterator[None]:
     from crewai_core.token_manager import TokenManager
 
-    original_warn, original_dotenv, original_path = warnings.warn, os.environ.get("PYTHON_DOTENV_DISABLED"), TokenManager._get_secure_storage_path
+    original_warn, original_dotenv, original_path = (
+        warnings.warn,
+        os.environ.get("PYTHON_DOTENV_DISABLED"),
+        TokenManager._get_secure_storage_path,
+    )
     os.environ["PYTHON_DOTENV_DISABLED"] = "1"
 
     def inside_state_folder() -> Path:
         storage.mkdir(parents=True, exist_ok=True)
         return storage
 
-    TokenManager._get_secure_storage_path = staticmethod(inside_state_folder)  # the import looks for a login, and makes a key to do so
+    setattr(TokenManager, _LOGIN_FOLDER, staticmethod(inside_state_folder))  # the import looks for a login, and makes a key to do so
     try:
         yield
     finally:
         warnings.warn = original_warn
-        TokenManager._get_secure_storage_path = original_path
+        setattr(TokenManager, _LOGIN_FOLDER, staticmethod(original_path))
         if original_dotenv is None:
             del os.environ["PYTHON_DOTENV_DISABLED"]
         else:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import unified_agents_crewai.quiet as quiet  # noqa: I001, PLR0402  # before anything of crewai
+# isort: off
+from unified_agents_crewai import quiet  # before anything of the framework
+
+# isort: on
 from crewai import Agent, Crew, Process, Task
 from crewai.crews.crew_output import CrewOutput
 from crewai.tasks.task_output import TaskOutput
@@ -32,11 +34,15 @@ class CrewTeam(NativeTeam):
 
     async def run(self, report: Report) -> None:
         """Kick the crew off on a thread of its own; its tasks have one each."""
-        self.native.watch(lambda outcome: engine().run(report(outcome)))
+        self.native.watch(lambda outcome: engine().run(_awaited(report, outcome)))
         await in_thread(self.native.kickoff, "unified-agents-crew")
 
     def cancel(self) -> None:
         """Nothing to do: the seam ends the model calls that the crew's threads wait for."""
+
+
+async def _awaited(report: Report, outcome: TaskOutcome) -> None:
+    await report(outcome)
 
 
 class _NoTaskOutputs:
@@ -105,7 +111,10 @@ class PlanCrew(Crew):
         conversation, task = walk.open(step), self._steps[step.name]
         assert task.agent is not None
         task.agent.llm.bind(conversation)  # type: ignore[union-attr]  # it is our ConversationLLM
-        return task.execute_async(agent=task.agent, context=guard(conversation.context_text), tools=[])
+        future: concurrent.futures.Future[TaskOutput] = task.execute_async(
+            agent=task.agent, context=guard(conversation.context_text), tools=[]
+        )
+        return future
 
     def _result(self, walked: tuple[Walk, list[TaskOutput]]) -> CrewOutput:
         walk, outputs = walked

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from unified_agents.registry import backends, names
@@ -28,9 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _available(request: pytest.FixtureRequest) -> Iterator[None]:
+def _available(request: pytest.FixtureRequest) -> None:
     """A backend that is not installed fails its tests: a skip would hide it."""
     if "backend" in request.fixturenames:
         found = backends()[request.getfixturevalue("backend")]
         assert found.available, found.lacking
-    yield

@@ -34,7 +34,10 @@ ANSWERS = [
 def test_an_answer_is_taken_and_handed_on_whole(server: ScriptedServer, backend: str, answer: str) -> None:
     """One request a task; the answer is the task's output to the letter, and the next task sees all of it."""
     server.reply("MARK-ONE", answer).reply("MARK-TWO", "ok")
-    tasks = [TaskSpec(name="one", description="MARK-ONE", agent=AGENT), TaskSpec(name="two", description="MARK-TWO", agent=AGENT, context=["one"])]
+    tasks = [
+        TaskSpec(name="one", description="MARK-ONE", agent=AGENT),
+        TaskSpec(name="two", description="MARK-TWO", agent=AGENT, context=["one"]),
+    ]
     result = run_team(TeamSpec(tasks=tasks, models={"default": server.model()}), backend=backend)
     assert result.tasks["one"].output == answer
     assert result.output == "ok"
@@ -45,7 +48,9 @@ def test_an_answer_is_taken_and_handed_on_whole(server: ScriptedServer, backend:
 def test_answers_lose_outer_white_space(server: ScriptedServer, backend: str) -> None:
     """White space around an answer is no part of it; inside it stays."""
     server.reply("MARK", "\n  a\n\n  b \n")
-    result = run_team(TeamSpec(tasks=[TaskSpec(name="t", description="MARK", agent=AGENT)], models={"default": server.model()}), backend=backend)
+    result = run_team(
+        TeamSpec(tasks=[TaskSpec(name="t", description="MARK", agent=AGENT)], models={"default": server.model()}), backend=backend
+    )
     assert result.output == "a\n\n  b"
 
 
@@ -57,7 +62,10 @@ def test_any_name_will_do(server: ScriptedServer, backend: str, name: str) -> No
     """Agents, tasks and teams keep their names in the result, whatever a framework allows."""
     server.reply("MARK-ONE", "one").reply("MARK-TWO", "two")
     agent = AgentSpec(name=name, role=name.replace("{", "{{").replace("}", "}}"), goal="Work")
-    tasks = [TaskSpec(name=name, description="MARK-ONE", agent=agent), TaskSpec(name="two", description="MARK-TWO", agent=agent, context=[name])]
+    tasks = [
+        TaskSpec(name=name, description="MARK-ONE", agent=agent),
+        TaskSpec(name="two", description="MARK-TWO", agent=agent, context=[name]),
+    ]
     result = run_team(TeamSpec(name=name, tasks=tasks, models={"default": server.model()}), backend=backend)
     assert result.team == name
     assert (result.tasks[name].agent, result.tasks[name].output, result.output) == (name, "one", "two")
@@ -116,6 +124,8 @@ def test_an_empty_answer_is_a_failure(server: ScriptedServer, backend: str, text
 def test_a_result_is_json(server: ScriptedServer, backend: str) -> None:
     """A result is plain JSON, whatever the model wrote, lone surrogates and NUL included."""
     server.reply("MARK", "a \ud800 \x00 b")
-    result = run_team(TeamSpec(tasks=[TaskSpec(name="t", description="MARK", agent=AGENT)], models={"default": server.model()}), backend=backend)
+    result = run_team(
+        TeamSpec(tasks=[TaskSpec(name="t", description="MARK", agent=AGENT)], models={"default": server.model()}), backend=backend
+    )
     assert json.loads(result.model_dump_json())["output"] == result.output
     result.model_dump_json().encode()

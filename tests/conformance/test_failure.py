@@ -14,7 +14,14 @@ AGENT = AgentSpec(name="worker", role="Worker", goal="Work")
 
 def team(model: ModelSpec) -> TeamSpec:
     """`bad` fails; `late` hangs on it; `other` and `more` do not."""
-    tasks = {"first": {}, "bad": {"context": ["first"]}, "late": {"context": ["bad"]}, "later": {"after": ["late"]}, "other": {}, "more": {"after": ["other"]}}
+    tasks = {
+        "first": {},
+        "bad": {"context": ["first"]},
+        "late": {"context": ["bad"]},
+        "later": {"after": ["late"]},
+        "other": {},
+        "more": {"after": ["other"]},
+    }
     return TeamSpec(
         models={"default": model},
         tasks=[TaskSpec(name=name, description=f"MARK-{name}.", agent=AGENT, **fields) for name, fields in tasks.items()],  # type: ignore[arg-type]

@@ -18,7 +18,10 @@ AGENT = AgentSpec(name="worker", role="Worker", goal="Work")
 
 def team(model: Any, **fields: Any) -> TeamSpec:
     """`two` sees `one`."""
-    tasks = [TaskSpec(name="one", description="MARK-ONE", agent=AGENT), TaskSpec(name="two", description="MARK-TWO", agent=AGENT, context=["one"])]
+    tasks = [
+        TaskSpec(name="one", description="MARK-ONE", agent=AGENT),
+        TaskSpec(name="two", description="MARK-TWO", agent=AGENT, context=["one"]),
+    ]
     return TeamSpec(tasks=tasks, models={"default": model}, **fields)
 
 

@@ -41,7 +41,9 @@ def answers(server: ScriptedServer, *names: str) -> None:
         (None, {"b": {"context": ["a"]}, "c": {}}, {"b": {"OUT-a"}, "c": set()}),
     ],
 )
-def test_a_task_sees_exactly_its_context(server: ScriptedServer, backend: str, process: Any, fields: Any, expected: dict[str, set[str]]) -> None:
+def test_a_task_sees_exactly_its_context(
+    server: ScriptedServer, backend: str, process: Any, fields: Any, expected: dict[str, set[str]]
+) -> None:
     """`context` shows these outputs and no other; absent it shows none in a graph and all earlier ones in a sequence."""
     answers(server, "a", "b", "c")
     run_team(team(server, {"a": {}, **fields}, process=process), backend=backend)

@@ -53,7 +53,10 @@ def test_every_field_of_agent_and_task_is_in_its_request(server: ScriptedServer,
 def test_a_field_that_is_not_given_is_not_sent(server: ScriptedServer, backend: str) -> None:
     """The negative control: without the fields the sentinels are nowhere, and no empty heading stands in for them."""
     server.reply("TASK", "ok")
-    bare = TeamSpec(tasks=[TaskSpec(name="t", description="TASK", agent=AgentSpec(name="a", instructions="Only this."))], models={"default": server.model()})
+    bare = TeamSpec(
+        tasks=[TaskSpec(name="t", description="TASK", agent=AgentSpec(name="a", instructions="Only this."))],
+        models={"default": server.model()},
+    )
     run_team(bare, backend=backend)
     (request,) = server.requests
     assert request.messages[0] == {"role": "system", "content": "Only this."}

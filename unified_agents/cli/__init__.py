@@ -26,8 +26,12 @@ UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 INTERRUPTED = 130
 
 app = typer.Typer(
-    name="unified-agents", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Write a team of AI agents once, run it on CrewAI or on AutoGen."
-)  # fmt: skip
+    name="unified-agents",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Write a team of AI agents once, run it on CrewAI or on AutoGen.",
+)
 app.command("init")(init.init)
 app.command("check")(check.check)
 app.command("run")(run.run)

@@ -49,7 +49,9 @@ def _print(checked: Checked) -> None:
     console = Console(highlight=False)
     plan = Table("task", "agent", "why", "sees", title="Plan", title_justify="left", box=None)
     for row in checked.plan:
-        plan.add_row(*(escape(clean(text)) for text in (row["task"], row["agent"], row["reason"], ", ".join(row["context"]) or "no other output")))
+        plan.add_row(
+            *(escape(clean(text)) for text in (row["task"], row["agent"], row["reason"], ", ".join(row["context"]) or "no other output"))
+        )
     console.print(plan)
     names = list(dict.fromkeys(row.backend for row in checked.rows))
     table = Table("field", *names, title="\nFidelity", title_justify="left", box=None)

@@ -14,7 +14,10 @@ from unified_agents.errors import Problem, SpecError
 
 File = Annotated[Path, typer.Argument(help="The team file, YAML or JSON.")]
 Backend = Annotated[str | None, typer.Option("--backend", "-b", help="The backend to run on; see: unified-agents backends.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Replace a part of the file, such as models.default.temperature=0.5.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Replace a part of the file, such as models.default.temperature=0.5."),
+]
 
 
 def run(
@@ -25,7 +28,9 @@ def run(
     settings: Settings = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as one JSON document.")] = False,
     run_id: Annotated[str | None, typer.Option("--run-id", help="A name for this run.")] = None,
-    strict: Annotated[bool, typer.Option("--strict/--no-strict", help="Refuse a team that uses what the backend cannot do, or run without it.")] = True,
+    strict: Annotated[
+        bool, typer.Option("--strict/--no-strict", help="Refuse a team that uses what the backend cannot do, or run without it.")
+    ] = True,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> None:
     """Run a team; its output goes to stdout."""

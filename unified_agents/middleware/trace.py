@@ -32,11 +32,19 @@ class Trace:
         self._emit(request, started, usage=response.usage, finish_reason=response.finish_reason)
         return response
 
-    def _emit(self, request: ChatRequest, started: float, usage: Usage | None = None, finish_reason: str | None = None, error: str | None = None) -> None:
+    def _emit(
+        self, request: ChatRequest, started: float, usage: Usage | None = None, finish_reason: str | None = None, error: str | None = None
+    ) -> None:
         self.emit(
             ModelCalled(
-                task=request.task, agent=request.agent, model=request.model.model, turn=request.turn, duration_s=monotonic() - started,
-                input_tokens=usage.input_tokens if usage else None, output_tokens=usage.output_tokens if usage else None,
-                finish_reason=finish_reason, error=error,
-            )  # fmt: skip
+                task=request.task,
+                agent=request.agent,
+                model=request.model.model,
+                turn=request.turn,
+                duration_s=monotonic() - started,
+                input_tokens=usage.input_tokens if usage else None,
+                output_tokens=usage.output_tokens if usage else None,
+                finish_reason=finish_reason,
+                error=error,
+            )
         )

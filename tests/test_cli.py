@@ -149,7 +149,7 @@ def test_an_unknown_backend_is_exit_3(cli: Run, file: Path, monkeypatch: pytest.
     code, out, err = cli("run", "-i", "topic=x", *(["--backend", name] if how == "argument" else []))
     assert (code, out) == (3, "")
     assert f"unknown backend '{name}'" in err
-    assert "autogen, crewai" in err
+    assert "autogen, autogen_classic, crewai" in err
     assert ("did you mean 'crewai'" in err) is (name == "crewia")
 
 

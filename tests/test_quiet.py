@@ -20,6 +20,9 @@ from unified_agents.testing import Reply, ScriptedServer
 
 CANARY = "sk-CANARY-5f2a"
 
+# What a run on each backend imports, of all frameworks. A backend without a row fails here.
+FRAMEWORKS = {"crewai": ["crewai"], "autogen": ["autogen_agentchat", "autogen_core"], "autogen_classic": ["autogen"]}
+
 TEAM = """\
 name: quiet
 models:
@@ -127,7 +130,7 @@ def test_a_run_is_quiet(tmp_path: Path, server: ScriptedServer, backend: str) ->
     assert {path for path in seen.files if not path.startswith(".unified_agents/")} == set()
     assert seen.home_files == set()
     assert set(seen.probe["resolved"]) <= {"127.0.0.1"}
-    assert seen.probe["frameworks"] == {"crewai": ["crewai"], "autogen": ["autogen_agentchat", "autogen_core"]}[backend]
+    assert seen.probe["frameworks"] == FRAMEWORKS[backend]
     assert "FROM_DOTENV" not in seen.probe["changed"]
     assert seen.exit_s < 1.0
     assert [request.headers["Authorization"] for request in server.requests] == [f"Bearer {CANARY}"] * 2

@@ -11,8 +11,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from unified_agents.conversation import Conversation, ConversationStopped, Seam, TaskOutcome, Walk
+from unified_agents.conversation import Conversation, ConversationStopped
 from unified_agents.plan import Plan, Step
+from unified_agents.tools import Tool
+from unified_agents.walk import Seam, TaskOutcome, Walk
 
 Report = Callable[[TaskOutcome], Awaitable[None]]
 Level = Literal["native", "emulated", "refused"]
@@ -60,4 +62,17 @@ class Adapter(ABC):
         """The framework's objects for a plan; the only place that imports the framework."""
 
 
-__all__ = ["Adapter", "Conversation", "ConversationStopped", "Level", "NativeTeam", "Plan", "Report", "Seam", "Step", "TaskOutcome", "Walk"]
+__all__ = [
+    "Adapter",
+    "Conversation",
+    "ConversationStopped",
+    "Level",
+    "NativeTeam",
+    "Plan",
+    "Report",
+    "Seam",
+    "Step",
+    "TaskOutcome",
+    "Tool",
+    "Walk",
+]

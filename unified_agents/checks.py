@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+import jsonschema
 from pydantic import BaseModel
 
 from unified_agents.chat_models.providers import check_base_url, check_model, shown_url
 from unified_agents.errors import Problem, did_you_mean
-from unified_agents.spec import AgentSpec, TaskSpec, TeamSpec
+from unified_agents.spec import TaskSpec, TeamSpec
 from unified_agents.texts import placeholders, texts_of
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -19,9 +20,9 @@ _STORE = re.compile(r"sqlite:///.+|postgresql://.+")
 _INPUT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def check_team(team: TeamSpec) -> list[Problem]:
-    """Every problem that can be seen without inputs, environment or a backend."""
-    return [problem for check in _CHECKS for problem in check(team)]
+def check_team(team: TeamSpec, given_tools: Collection[str] = ()) -> list[Problem]:
+    """Every problem that can be seen without inputs, environment or a backend; `given_tools` are bound by the caller."""
+    return [*(problem for check in _CHECKS for problem in check(team)), *_tool_names(team, given_tools)]
 
 
 def _unknown(path: str, kind: str, name: str, allowed: Iterable[str]) -> Problem:
@@ -94,17 +95,18 @@ def _agents(team: TeamSpec) -> Iterator[Problem]:
                 yield Problem(f"{path}.{field}", f"{name!r} names itself")
             elif other is not None and other not in names:
                 yield _unknown(f"{path}.{field}", "agent", other, names - {name})
-        yield from _agent_tools(path, agent, team)
     yield from _chains(team, "reports_to")
     yield from _chains(team, "fallback")
 
 
-def _agent_tools(path: str, agent: AgentSpec, team: TeamSpec) -> Iterator[Problem]:
-    for index, tool in enumerate(agent.tools):
-        if isinstance(tool, str) and tool not in team.tools:
-            yield _unknown(f"{path}.tools[{index}]", "tool", tool, team.tools)
-        elif not isinstance(tool, str) and not callable(tool) and not hasattr(tool, "name"):
-            yield Problem(f"{path}.tools[{index}]", f"found {tool!r}, expected the name of a tool or a function")
+def _tool_names(team: TeamSpec, given: Collection[str]) -> Iterator[Problem]:
+    for agent in team.agents.values():
+        for index, tool in enumerate(agent.tools):
+            path = f"agents.{agent.name}.tools[{index}]"
+            if isinstance(tool, str) and tool not in team.tools and tool not in given:
+                yield _unknown(path, "tool", tool, [*team.tools, *given])
+            elif not isinstance(tool, str) and not callable(tool) and not hasattr(tool, "name"):
+                yield Problem(path, f"found {tool!r}, expected the name of a tool or a function")
 
 
 def _chains(team: TeamSpec, field: str) -> Iterator[Problem]:
@@ -171,8 +173,8 @@ def _answers(team: TeamSpec) -> Iterator[Problem]:
             yield from _reference(f"{path}.guardrail", task.guardrail)
         elif task.guardrail_retries is not None:
             yield Problem(f"{path}.guardrail_retries", "needs a guardrail")
-        if task.output_schema is not None and not _is_schema(task.output_schema):
-            yield Problem(f"{path}.output_schema", f"found {task.output_schema!r}, expected a JSON Schema or a pydantic class")
+        if task.output_schema is not None and (fault := _schema_fault(task.output_schema)):
+            yield Problem(f"{path}.output_schema", fault)
         if task.output_file is not None and not is_inside(task.output_file):
             yield Problem(
                 f"{path}.output_file", f"found {task.output_file!r}: it must lie inside the working folder (relative, without '..')"
@@ -181,8 +183,17 @@ def _answers(team: TeamSpec) -> Iterator[Problem]:
         yield from _reference(f"middleware[{index}]", layer)
 
 
-def _is_schema(value: Any) -> bool:
-    return isinstance(value, dict) or (isinstance(value, type) and issubclass(value, BaseModel))
+def _schema_fault(value: Any) -> str | None:
+    if isinstance(value, type) and issubclass(value, BaseModel):
+        return None
+    if not isinstance(value, dict):
+        return f"found {value!r}, expected a JSON Schema or a pydantic class"
+    try:
+        jsonschema.Draft202012Validator.check_schema(value)
+    except jsonschema.SchemaError as error:
+        where = error.json_path.removeprefix("$").removeprefix(".")
+        return f"not a JSON Schema: {f'{where}: ' if where else ''}{error.message}"
+    return None
 
 
 def is_inside(path: str) -> bool:

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from unified_agents.adapter import NativeTeam
+from typing_extensions import Self
+
 from unified_agents.chat_models import ChatModel, embedded
 from unified_agents.chat_models.providers import ModelConfig, check_model, resolve_model
-from unified_agents.checks import agents_in_use, check_team
-from unified_agents.conversation import Seam
+from unified_agents.checks import agents_in_use, check_team, is_inside
+from unified_agents.engine import engine
 from unified_agents.environment import read_environment
-from unified_agents.errors import Problem, UnsupportedFeatureError
+from unified_agents.errors import Problem, SpecError, UnsupportedFeatureError
+from unified_agents.events import Event
 from unified_agents.fidelity import Row, fidelity
 from unified_agents.loader import Loaded, read_team
 from unified_agents.middleware import Middleware, default_middleware
 from unified_agents.plan import Plan, bind_inputs, make_plan
+from unified_agents.references import BadReferenceError, resolve_reference
 from unified_agents.registry import Backend, backends, default_backend, get_backend, registered
-from unified_agents.spec import ModelSpec, TeamSpec
+from unified_agents.review import ReviewDesk, Reviewer
+from unified_agents.spec import LimitsSpec, ModelSpec, TeamSpec
+from unified_agents.tools import Tool
+from unified_agents.tools.loading import Toolbox, load_tools
+from unified_agents.walk import Seam
 
 BACKEND_VARIABLE = "UNIFIED_AGENTS_BACKEND"
 Team = TeamSpec | str | os.PathLike[str]
@@ -28,35 +36,83 @@ Models = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Options:
+    """What a caller says beside the team; see `run_team` for what each means."""
+
+    backend: str | None = None
+    inputs: Mapping[str, Any] | None = None
+    models: Models = field(default_factory=dict)
+    tools: Mapping[str, Any] = field(default_factory=dict)
+    reviewer: Reviewer | None = None
+    middleware: Sequence[Middleware] = ()
+    strict: bool = True
+    settings: Mapping[str, str] = field(default_factory=dict)
+    allow_imports: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Prepared:
-    """A checked team with its inputs and models: everything but the framework's objects."""
+    """A checked team with its inputs, models, tools and checks: everything but the framework's objects."""
 
     plan: Plan
     backend: Backend
     models: Mapping[str, ChatModel]
     layers: Sequence[Middleware]
     rows: Sequence[Row]
+    toolbox: Toolbox
+    guardrails: Mapping[str, Any]
+    reviewer: Reviewer | None
 
     @property
     def lost(self) -> list[Row]:
         """What `strict=False` leaves out."""
         return [row for row in self.rows if row.level == "refused"]
 
+    def seam(
+        self, tools: Mapping[str, Sequence[Tool]], layers: Sequence[Middleware] = (), emit: Callable[[Event], None] = lambda _: None
+    ) -> Seam:
+        """The seam of one compiled team; `layers` go innermost."""
+        return Seam(
+            plan=self.plan,
+            models=self.models,
+            layers=[*self.layers, *layers],
+            emit=emit,
+            tools=tools,
+            guardrails=self.guardrails,
+            review=ReviewDesk(self.reviewer) if self.reviewer else None,
+            limits=self.plan.team.limits or LimitsSpec(),
+        )
+
 
 @dataclass(frozen=True)
 class CompiledTeam:
-    """A team on one backend: `native` is the framework's own object, `fidelity` what becomes of each field used."""
+    """A team on one backend: `native` is the framework's own object, `fidelity` what becomes of each field used.
+
+    `initiator` is the agent that starts the chat, where the framework needs one. `close` ends the team's MCP servers; a `with` block does it too.
+    """
 
     backend: str
     native: Any
     plan: Plan
     fidelity: Sequence[Row] = field(repr=False)
-    team: NativeTeam = field(repr=False)
+    initiator: Any = field(default=None, repr=False)
+    _toolbox: Toolbox = field(default_factory=Toolbox, repr=False)
+
+    def close(self) -> None:
+        """End what was started for the native object: MCP servers."""
+        engine().run(self._toolbox.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
 
 def compile_team(
     team: Team, backend: str | None = None, inputs: Mapping[str, Any] | None = None, *,
-    models: Models | None = None, middleware: Sequence[Middleware] = (), strict: bool = True,
+    models: Models | None = None, tools: Mapping[str, Any] | None = None, reviewer: Reviewer | None = None,
+    middleware: Sequence[Middleware] = (), strict: bool = True,
 ) -> CompiledTeam:  # fmt: skip
     """Build a team's native objects without running it.
 
@@ -65,6 +121,8 @@ def compile_team(
         backend: the backend's name; absent: UNIFIED_AGENTS_BACKEND, the team's own, or the first that is installed.
         inputs: values for the team's inputs.
         models: replaces models by name: PROVIDER/NAME, a ModelSpec, its fields, or a ChatModel.
+        tools: tools by name, for agents that name them: functions, or tools of CrewAI, AutoGen or LangChain.
+        reviewer: is asked for `human_review` and `requires_confirmation`.
         middleware: extra layers around each model call, outermost first.
         strict: False runs without fields that the backend refuses, where that is allowed.
 
@@ -72,25 +130,98 @@ def compile_team(
         SpecError: the team or its inputs are wrong.
         BackendUnavailableError: unknown or not installed.
         UnsupportedFeatureError: the backend refuses a field that the team uses.
+        ToolError: an MCP server did not start.
     """
-    prepared = prepare(team, backend, inputs, models=models, middleware=middleware, strict=strict)
-    built = prepared.backend.adapter.build(prepared.plan, Seam(prepared.plan, prepared.models, prepared.layers))
-    return CompiledTeam(prepared.backend.name, built.native, prepared.plan, prepared.rows, built)
+    options = Options(backend, inputs, models or {}, tools or {}, reviewer, middleware, strict)
+    prepared = prepare(team, options)
+    offered = engine().run(prepared.toolbox.open())
+    built = prepared.backend.adapter.build(prepared.plan, prepared.seam(offered))
+    return CompiledTeam(
+        prepared.backend.name, built.native, prepared.plan, prepared.rows, getattr(built, "initiator", None), prepared.toolbox
+    )
 
 
-def prepare(
-    team: Team, backend: str | None = None, inputs: Mapping[str, Any] | None = None, *,
-    models: Models | None = None, middleware: Sequence[Middleware] = (), strict: bool = True, settings: Mapping[str, str] | None = None,
-) -> Prepared:  # fmt: skip
-    """Check everything that can be checked before the framework is imported; arguments and errors as `compile_team`."""
-    loaded = _load(team, models or {}, settings or {})
-    plan, configs = _bind(loaded, inputs, models or {})
-    chosen = choose_backend(plan.team, backend)
+def prepare(team: Team, options: Options) -> Prepared:
+    """Check everything that can be checked before the framework is imported; errors as `compile_team`."""
+    loaded = _load(team, options)
+    plan, configs = _bind(loaded, options)
+    chosen = choose_backend(plan.team, options.backend)
     rows = fidelity(plan.team, chosen.adapter)
-    refused = [row for row in rows if row.level == "refused" and (strict or not row.droppable)]
+    refused = [row for row in rows if row.level == "refused" and (options.strict or not row.droppable)]
     if refused:
         raise UnsupportedFeatureError(chosen.name, [row.to_problem() for row in refused])
-    return Prepared(plan, chosen, chat_models(configs, models or {}), default_middleware(extra=middleware), rows)
+    code = load_code(plan.team, options)
+    layers = default_middleware(extra=[*options.middleware, *code.middleware])
+    return Prepared(plan, chosen, chat_models(configs, options.models), layers, rows, code.toolbox, code.guardrails, options.reviewer)
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a team's references name."""
+
+    toolbox: Toolbox
+    guardrails: Mapping[str, Any]
+    middleware: Sequence[Middleware]
+
+
+def load_code(team: TeamSpec, options: Options) -> Code:
+    """Import what the team names; only now, when everything else is known to be right.
+
+    Raises:
+        SpecError: a reference names nothing usable, or nobody is there to be asked for a review.
+    """
+    allowed = (*team._allowed, *options.allow_imports)
+    toolbox, problems = load_tools(team, options.tools, allowed)
+    guardrails = {
+        name: _found(f"tasks.{name}.guardrail", task.guardrail, team, allowed, problems)
+        for name, task in team.tasks.items()
+        if task.guardrail
+    }
+    layers = [_layer(f"middleware[{index}]", item, team, allowed, problems) for index, item in enumerate(team.middleware)]
+    if options.reviewer is None:
+        problems += [
+            Problem(path, "needs a reviewer: run_team(reviewer=…), or a terminal for the command line") for path in _reviewed(team, toolbox)
+        ]
+    if problems:
+        loaded = read_team(team._source, settings=options.settings) if team._source else Loaded("the team")
+        loaded.problems = []
+        loaded.add(problems)
+        raise SpecError(loaded.problems, loaded.source)
+    return Code(toolbox, guardrails, layers)
+
+
+def _reviewed(team: TeamSpec, toolbox: Toolbox) -> list[str]:
+    """Where a team asks for a person."""
+    tasks = [f"tasks.{name}.human_review" for name, task in team.tasks.items() if task.human_review]
+    made = dict.fromkeys(
+        tool.name for tools in toolbox.tools.values() for tool in tools if isinstance(tool, Tool) and tool.requires_confirmation
+    )
+    servers = [name for name, spec in toolbox.servers.items() if spec.requires_confirmation]
+    return [*tasks, *(f"tools.{name}.requires_confirmation" for name in [*made, *servers])]
+
+
+def _found(path: str, value: Any, team: TeamSpec, allowed: Sequence[str], problems: list[Problem]) -> Any:
+    """What a reference names, or the value itself where it is no text."""
+    try:
+        found = resolve_reference(value, team._folder or Path.cwd(), allowed) if isinstance(value, str) else value
+    except BadReferenceError as error:
+        problems.append(Problem(path, str(error)))
+        return None
+    if not callable(found):
+        problems.append(Problem(path, f"{value!r} names a {type(found).__name__}, expected a function"))
+    return found
+
+
+def _layer(path: str, value: Any, team: TeamSpec, allowed: Sequence[str], problems: list[Problem]) -> Any:
+    """A layer as named: a class is built without arguments."""
+    found = _found(path, value, team, allowed, problems)
+    if not isinstance(found, type):
+        return found
+    try:
+        return found()
+    except Exception as error:  # noqa: BLE001  # a user's class
+        problems.append(Problem(path, f"{found.__name__}() failed: {type(error).__name__}: {error}"))
+        return None
 
 
 def choose_backend(team: TeamSpec, asked: str | None) -> Backend:
@@ -162,30 +293,46 @@ def outline(team: TeamSpec) -> list[dict[str, Any]]:
     return rows
 
 
-def _load(team: Team, models: Models, settings: Mapping[str, str]) -> Loaded:
+def _load(team: Team, options: Options) -> Loaded:
     if not isinstance(team, TeamSpec):
-        return read_team(Path(team), settings=settings, provided=set(models))
+        return read_team(Path(team), settings=options.settings, provided=set(options.models), given_tools=set(options.tools))
     loaded = Loaded(team._source or "the team", team=team)
-    loaded.add(check_team(team))
+    loaded.add(check_team(team, options.tools))
     return loaded
 
 
-def _bind(loaded: Loaded, inputs: Mapping[str, Any] | None, models: Models) -> tuple[Plan, dict[str, ModelConfig]]:
+def _bind(loaded: Loaded, options: Options) -> tuple[Plan, dict[str, ModelConfig]]:
     """The plan and the models by alias; inputs and environment are checked even when the file is already known to be wrong."""
     values: dict[str, str] = {}
     configs: dict[str, ModelConfig] = {}
     if loaded.team is not None:
-        values, problems = bind_inputs(loaded.team, inputs)
+        values, problems = bind_inputs(loaded.team, options.inputs)
         loaded.add(problems)
         if not any(p.path.startswith("models") for p in loaded.problems):
-            configs, problems = resolve_models(loaded.team, models)
+            configs, problems = resolve_models(loaded.team, options.models)
             loaded.add(problems)
-    checked = loaded.raise_if_wrong()
-    return make_plan(checked, values, {name: configs[_alias(checked, name)] for name in agents_in_use(checked)}), configs
+    team = loaded.raise_if_wrong()
+    plan = make_plan(team, values, {name: [configs[alias] for alias in model_names(team, name)] for name in agents_in_use(team)})
+    loaded.add(_outside(plan))
+    loaded.raise_if_wrong()
+    return plan, configs
 
 
-def _alias(team: TeamSpec, agent: str) -> str:
-    return (team.agents[agent].model or ("default",))[0]
+def _outside(plan: Plan) -> list[Problem]:
+    """Output files that lie outside the working folder once the inputs are filled in."""
+    files = {f"tasks.{step.name}.output_file": step.task.output_file for step in plan.steps}
+    return [
+        Problem(path, f"becomes {file!r}: it must lie inside the working folder")
+        for path, file in files.items()
+        if file and not is_inside(file)
+    ]
+
+
+def model_names(team: TeamSpec, agent: str) -> list[str]:
+    """The models of an agent in the order they are asked: its own list, then what its first falls back to, then the team's fallbacks."""
+    own = team.agents[agent].model or ("default",)
+    further = team.models[own[0]].fallbacks if own[0] in team.models else ()
+    return list(dict.fromkeys([*own, *further, *(team.resilience.fallback_models if team.resilience else ())]))
 
 
 def resolve_models(team: TeamSpec, replaced: Models) -> tuple[dict[str, ModelConfig], list[Problem]]:
@@ -196,7 +343,7 @@ def resolve_models(team: TeamSpec, replaced: Models) -> tuple[dict[str, ModelCon
     problems = [
         Problem(f"models.{name}", f"no agent uses a model of this name; in use: {_in_use_text(team)}") for name in _unused(team, replaced)
     ]
-    for alias in dict.fromkeys(_alias(team, agent) for agent in agents_in_use(team)):
+    for alias in _aliases(team):
         try:
             config, found = _resolve(team, alias, replaced.get(alias), env, timeout)
         except ValueError as error:
@@ -207,13 +354,16 @@ def resolve_models(team: TeamSpec, replaced: Models) -> tuple[dict[str, ModelCon
     return configs, problems
 
 
+def _aliases(team: TeamSpec) -> list[str]:
+    return list(dict.fromkeys(alias for agent in agents_in_use(team) for alias in model_names(team, agent)))
+
+
 def _in_use_text(team: TeamSpec) -> str:
-    return ", ".join(dict.fromkeys(_alias(team, agent) for agent in agents_in_use(team)))
+    return ", ".join(_aliases(team))
 
 
 def _unused(team: TeamSpec, replaced: Models) -> list[str]:
-    used = {_alias(team, agent) for agent in agents_in_use(team)}
-    return [name for name in replaced if name not in used and name not in team.models]
+    return [name for name in replaced if name not in _aliases(team) and name not in team.models]
 
 
 def _resolve(team: TeamSpec, alias: str, given: Any, env: Mapping[str, str], timeout: float) -> tuple[ModelConfig | None, list[Problem]]:

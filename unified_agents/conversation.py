@@ -1,24 +1,38 @@
-"""What the wire carries: one Conversation per task attempt and agent, and the Walk over a plan that opens them.
+"""What the wire carries: one Conversation per task attempt and agent.
 
-A framework hands over its messages and takes back an answer; everything between is decided here, once for all backends. No original
-error crosses a framework: it is kept on the conversation, the framework meets a blank `ConversationStopped`, the runtime raises the original.
+A framework hands over its opening messages and takes back answers; everything between is decided here, once for all backends: the messages
+of every further request, the tools offered, which calls of the model are good, what counts as an answer, and when to ask again. No original
+error crosses a framework: it is kept here, the framework meets a blank `ConversationStopped`, the runtime raises the original.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unified_agents import prompts
-from unified_agents.chat_models import ChatModel, ChatRequest, ChatResponse, Message, monotonic
-from unified_agents.engine import engine
-from unified_agents.errors import BackendError, EmptyAnswerError, RunCancelledError, RunError, TaskError
-from unified_agents.events import Event, MessageSent, TaskCompleted, TaskFailed, TaskStarted
-from unified_agents.middleware import CallNext, Middleware, chain
-from unified_agents.plan import Plan, Step
+from unified_agents.answers import Accepted, AnswerDesk, Fault, response_format, schema_text, write_output
+from unified_agents.chat_models import ChatRequest, ChatResponse, Message, monotonic
+from unified_agents.engine import engine, in_thread, within
+from unified_agents.errors import EmptyAnswerError, LimitExceededError, TaskTimeoutError
+from unified_agents.plan import Step
+from unified_agents.review import Decision, Review
 from unified_agents.spec import AgentSpec
+from unified_agents.tools import Tool
+from unified_agents.tools.desk import ToolDesk
+
+if TYPE_CHECKING:
+    from unified_agents.walk import Seam
+
+T = TypeVar("T")
+
+MAX_ITERATIONS = 25
+TASK_TIMEOUT = 600.0
+_LAST_CALL = "No tool calls are left. Give your final answer now."
 
 
 class ConversationStopped(Exception):  # noqa: N818  # it is no error of its own: it stands in for one
@@ -28,34 +42,32 @@ class ConversationStopped(Exception):  # noqa: N818  # it is no error of its own
         super().__init__("stopped")
 
 
-@dataclass(frozen=True)
-class TaskOutcome:
-    """How a task ended: `status` is completed, failed or cancelled; `error` is the original error."""
-
-    task: str
-    agent: str
-    status: str
-    started_at: datetime
-    duration_s: float
-    output: str | None = None
-    truncated: bool = False
-    error: RunError | None = None
-
-
 class Conversation:
-    """One agent at work on one task: what the model is shown, and what counts as its answer."""
+    """One agent at work on one task: what the model is shown, what it may call, and what counts as its answer."""
 
     def __init__(self, seam: Seam, step: Step, agent: AgentSpec, earlier: Sequence[prompts.Earlier]) -> None:
         self.step = step
         self.agent = agent
         self.key = f"{step.name}.1/{agent.name}"
         self.answer: ChatResponse | None = None
+        self.accepted: Accepted | None = None
         self.error: BaseException | None = None
         self.started_at = datetime.now(timezone.utc)
         self._started = monotonic()
+        self._deadline = self._started + (step.task.timeout or TASK_TIMEOUT)
         self._seam = seam
         self._earlier = tuple(earlier)
         self._turn = 0
+        self._transcript: list[Message] = []
+        self._awaiting = False
+        self._questions = 0  # to the reviewer, open now
+        self._desk = ToolDesk(seam.tools.get(agent.name, ()), seam.limits, self._ask_reviewer, seam.emit, step.name, agent.name)
+        self._answers = AnswerDesk(step.task, agent.name, self._ask_reviewer, seam.guardrails.get(step.name))
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """What the agent may call; a framework's own tools only forward to `call_tool`."""
+        return tuple(self._desk.tools.values())
 
     @property
     def system_text(self) -> str:
@@ -77,11 +89,18 @@ class Conversation:
         """Seconds since the task was given to the agent."""
         return monotonic() - self._started
 
+    @property
+    def notes(self) -> list[str]:
+        """What the result should say of this conversation beside its answer."""
+        return self._desk.notes
+
     async def chat(self, messages: Sequence[Message]) -> ChatResponse:
-        """The model's answer to the framework's messages. May be awaited on any loop.
+        """The model's next answer: tool calls for the framework to run, or the final text. May be awaited on any loop.
+
+        `messages` are the framework's; those of the first call open the conversation, later ones are known here already.
 
         Raises:
-            ConversationStopped: the call failed, or the run was cancelled; the original error is in `error`.
+            ConversationStopped: a call failed, a limit was reached or the run was cancelled; the original error is in `error`.
         """
         return await engine().call(self._chat(messages))
 
@@ -89,176 +108,158 @@ class Conversation:
         """As `chat`, from a thread without a loop."""
         return engine().run(self._chat(messages))
 
+    async def call_tool(self, call_id: str) -> str:
+        """The result of a tool call that `chat` returned, as text; never raises. May be awaited on any loop."""
+        return await engine().call(self._call_tool(call_id))
+
+    def call_tool_blocking(self, call_id: str) -> str:
+        """As `call_tool`, from a thread without a loop."""
+        return engine().run(self._call_tool(call_id))
+
     async def _chat(self, messages: Sequence[Message]) -> ChatResponse:
         if self.answer is not None:
             return self.answer  # a framework that asks again after the answer gets it again, without a request
-        response = await self._ask(self._opening(messages)) if self.error is None else None
+        response = await self._try(messages) if self.error is None else None
         if response is None:
             raise ConversationStopped  # outside of any `except`: nothing may hang on it as a cause or context
-        self.answer = response
         return response
 
-    def _opening(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """The framework's own messages, or ours where the team asks for neutral prompts."""
-        if self._seam.plan.team.prompts == "native":
-            return messages
-        system = [{"role": "system", "content": self.system_text}] if self.system_text else []
-        return [*system, {"role": "user", "content": self.task_text}]
-
-    async def _ask(self, messages: Sequence[Message]) -> ChatResponse | None:
-        """The answer, or None when it failed and `error` is set."""
-        self._turn += 1
-        request = ChatRequest(
-            model=self.step.model, messages=messages, task=self.step.name, agent=self.agent.name, conversation=self.key, turn=self._turn
-        )
+    async def _try(self, messages: Sequence[Message]) -> ChatResponse | None:
+        """The next answer, or None when the conversation failed and `error` is set."""
         try:
-            response = await self._seam.call(request)
-            if not response.text:
-                raise EmptyAnswerError(f"{response.model} answered with no text", model=response.model)
+            return await self._seam.guard(self._bounded(self._next(messages)))
         except asyncio.CancelledError as error:
             self.error = error
             if not self._seam.cancelled:
                 raise
             return None
-        except Exception as error:  # noqa: BLE001  # whatever a layer or model raises belongs to this task
+        except Exception as error:  # noqa: BLE001  # whatever a layer, model, tool or check raises belongs to this task
             self.error = error
             return None
-        return response
 
+    async def _ask_reviewer(self, review: Review) -> Decision:
+        """The reviewer's decision; a person's time does not count against the task's."""
+        assert self._seam.review is not None
+        began = monotonic()
+        self._questions += 1
+        try:
+            return await self._seam.review.ask(review)
+        finally:
+            self._questions -= 1
+            self._deadline += monotonic() - began
 
-class Walk:
-    """One run over a plan: which steps may start, and what came of each. One owner, no locks."""
+    async def _bounded(self, work: Awaitable[T]) -> T:
+        """The result of `work`, unless the task's time is up before."""
+        late = TaskTimeoutError(f"the task took longer than {self.step.task.timeout or TASK_TIMEOUT:g} s")
+        return await within(work, self._left, late)
 
-    def __init__(self, seam: Seam) -> None:
-        self._seam = seam
-        self._outputs: dict[str, prompts.Earlier] = {
-            name: prompts.Earlier(name, _agent_of(seam.plan, name), text) for name, text in seam.plan.given.items()
-        }
-        self._open: dict[str, Conversation | None] = {}
-        self.outcomes: list[TaskOutcome] = []
+    def _left(self) -> float:
+        """Seconds until the deadline; a moment more as long as a person is being asked."""
+        return 1.0 if self._questions else self._deadline - monotonic()
 
-    def ready(self) -> list[Step]:
-        """The steps that may start now and were not returned before; none once the run is cancelled."""
-        if self._seam.cancelled:
-            return []
-        steps = [s for s in self._seam.plan.steps if s.name not in self._open and all(w in self._outputs for w in s.waits)]
-        self._open.update(dict.fromkeys(step.name for step in steps))
-        return steps
+    async def _call_tool(self, call_id: str) -> str:
+        """Bounded by the task's deadline, which the next `chat` then reports."""
+        try:
+            return await self._seam.guard(self._bounded(self._desk.run(call_id)))
+        except TaskTimeoutError as error:
+            self.error = self.error or error
+        except asyncio.CancelledError:
+            if not self._seam.cancelled:
+                raise
+        return "The task was stopped."
 
-    def open(self, step: Step) -> Conversation:
-        """The conversation of a step that starts now."""
-        earlier = [self._outputs[name] for name in step.context]
-        conversation = Conversation(self._seam, step, step.agent, earlier)
-        self._open[step.name] = conversation
-        self._seam.emit(TaskStarted(task=step.name, agent=step.agent.name))
-        for item in earlier:
-            self._seam.emit(_handover(step, item, conversation.started_at))
-        return conversation
+    async def _next(self, messages: Sequence[Message]) -> ChatResponse:
+        """Ask until there is something for the framework to do: good tool calls to run, or an answer that passed all checks."""
+        if not self._transcript:
+            self._transcript = list(self._opening(messages))
+        while True:
+            if self._awaiting:
+                self._transcript += await self._desk.results()
+                self._awaiting = False
+            response = await self._ask()
+            if response.tool_calls and self._offering(self._turn):
+                calls = self._take(response)
+                if calls:
+                    return replace(response, tool_calls=tuple(calls))
+            elif await self._finished(response):
+                assert self.answer is not None
+                return self.answer
 
-    def finish(self, step: Step, error: BaseException | None = None) -> TaskOutcome:
-        """What came of a step whose framework part has ended; `error` is what the framework itself raised, if anything.
+    def _take(self, response: ChatResponse) -> list[Any]:
+        calls = self._desk.accept(response.tool_calls)
+        self._transcript.append({"role": "assistant", "content": response.text or None, "tool_calls": self._desk.calls})
+        self._awaiting = True
+        return calls
 
-        The conversation is the judge: the framework's own result is not read, so an answer means the same on every backend.
+    async def _finished(self, response: ChatResponse) -> bool:
+        """Whether the answer passed; else its fault is in the transcript, and the model is asked again.
 
         Raises:
-            BackendError: the framework ended without an answer and without a failed call.
+            RunError: the fault's, when it may not be asked for again.
         """
-        conversation = self._open[step.name]
-        if conversation is None or (conversation.answer is None and conversation.error is None and not self._seam.cancelled):
-            said = f": {type(error).__name__}: {error}" if error else " without asking the model"
-            raise BackendError(f"the framework ended task {step.name!r}{said}") from error
-        outcome = _outcome(conversation, self._seam.cancelled)
-        if outcome.output is not None:
-            self._outputs[step.name] = prompts.Earlier(step.name, step.agent.name, outcome.output)
-        self.outcomes.append(outcome)
-        self._seam.emit(_event(outcome))
-        return outcome
+        self._check_size(response)
+        looked = await self._answers.look(response.text)
+        if isinstance(looked, Fault):
+            if not looked.again or self._turn > self._max_iterations:
+                raise looked.error
+            self._transcript.append({"role": "assistant", "content": response.text})
+            self._transcript.append(
+                {
+                    "role": "user",
+                    "content": f"Your answer is not accepted: {looked.said}\n\nGive the whole answer again, without the fault.",
+                }
+            )
+            return False
+        if self.step.task.output_file is not None:
+            path = self.step.task.output_file
+            await in_thread(lambda: write_output(path, looked.text, Path.cwd()), "unified-agents-output")
+        self.accepted, self.answer = looked, replace(response, text=looked.text, tool_calls=())
+        return True
+
+    def _check_size(self, response: ChatResponse) -> None:
+        if not response.text:
+            raise EmptyAnswerError(f"{response.model} answered with no text", model=response.model)
+        size, limit = len(response.text.encode("utf-8", "replace")), self._seam.limits.output_bytes
+        if size > limit:
+            raise LimitExceededError(f"the answer has {size:,} bytes, limits.output_bytes is {limit:,}")
 
     @property
-    def failure(self) -> RunError | None:
-        """The first failed task's error."""
-        return next((outcome.error for outcome in self.outcomes if outcome.error is not None), None)
+    def _max_iterations(self) -> int:
+        return self.agent.max_iterations or MAX_ITERATIONS
 
+    def _offering(self, turn: int) -> bool:
+        """Whether tools are offered in this call: not after `max_iterations` calls, when the last one asks for the answer."""
+        return bool(self._desk.tools) and turn <= self._max_iterations
 
-def _handover(step: Step, item: prompts.Earlier, when: datetime) -> MessageSent:
-    return MessageSent(
-        task=step.name, sender=item.agent, recipient=step.agent.name, message_type="handover", content=item.output, timestamp=when
-    )  # fmt: skip
+    def _opening(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The framework's own messages, or ours where the team asks for neutral prompts."""
+        if self._seam.plan.team.prompts == "native":
+            opening = list(messages)
+        else:
+            system = [{"role": "system", "content": self.system_text}] if self.system_text else []
+            opening = [*system, {"role": "user", "content": self.task_text}]
+        schema = self.step.task.output_schema
+        if schema is not None and not self.step.model.json_schema:
+            told = f"{opening[-1]['content']}\n\nAnswer with JSON alone, matching this JSON Schema: {schema_text(schema)}"
+            opening[-1] = {**opening[-1], "content": told}
+        return opening
 
-
-def _agent_of(plan: Plan, task: str) -> str:
-    return plan.team.tasks[task].agent or task
-
-
-def _outcome(conversation: Conversation, cancelled: bool) -> TaskOutcome:
-    step, answer = conversation.step, conversation.answer
-    status = "completed" if answer is not None else "cancelled" if cancelled else "failed"
-    return TaskOutcome(
-        task=step.name, agent=conversation.agent.name, status=status, started_at=conversation.started_at, duration_s=conversation.duration_s,
-        output=answer.text if answer else None, truncated=bool(answer and answer.truncated), error=None if answer else _run_error(conversation, cancelled),
-    )  # fmt: skip
-
-
-def _run_error(conversation: Conversation, cancelled: bool) -> RunError:
-    """The original error as one of ours, with the task's name."""
-    original = conversation.error
-    if isinstance(original, RunError):
-        error = original
-    elif cancelled or isinstance(original, asyncio.CancelledError):
-        error = RunCancelledError("the run was cancelled")
-    else:
-        error = TaskError(f"{type(original).__name__}: {original}")
-        error.__cause__ = original
-    error.task = conversation.step.name
-    return error
-
-
-def _event(outcome: TaskOutcome) -> Event:
-    if outcome.output is not None:
-        return TaskCompleted(
-            task=outcome.task, agent=outcome.agent, output=outcome.output, truncated=outcome.truncated, duration_s=outcome.duration_s
+    async def _ask(self) -> ChatResponse:
+        self._turn += 1
+        if self._turn > self._max_iterations + 1:
+            raise LimitExceededError(f"no answer within {self._max_iterations} model calls and a last one without tools (max_iterations)")
+        messages = list(self._transcript)
+        if self._desk.tools and not self._offering(self._turn):
+            messages.append({"role": "user", "content": _LAST_CALL})
+        request = ChatRequest(
+            model=self.step.model,
+            fallbacks=self.step.fallbacks,
+            messages=messages,
+            tools=[tool.schema for tool in self.tools] if self._offering(self._turn) else (),
+            response_format=response_format(self.step.task) if self.step.model.json_schema else None,
+            task=self.step.name,
+            agent=self.agent.name,
+            conversation=self.key,
+            turn=self._turn,
         )
-    error = outcome.error
-    return TaskFailed(task=outcome.task, agent=outcome.agent, error=type(error).__name__, message=str(error), duration_s=outcome.duration_s)
-
-
-@dataclass
-class Seam:
-    """Where a framework meets the core: it starts walks, and every model call of theirs passes here."""
-
-    plan: Plan
-    models: Mapping[str, ChatModel]
-    layers: Sequence[Middleware] = ()
-    emit: Callable[[Event], None] = lambda _event: None
-    cancelled: bool = False
-    _calls: set[asyncio.Task[ChatResponse]] = field(default_factory=set)
-
-    def start(self) -> Walk:
-        """A new walk over the plan."""
-        return Walk(self)
-
-    async def call(self, request: ChatRequest) -> ChatResponse:
-        """One model call through all layers, on the engine's loop.
-
-        Raises:
-            RunCancelledError: the run was cancelled before.
-        """
-        if self.cancelled:
-            raise RunCancelledError("the run was cancelled")
-        task = asyncio.ensure_future(self._chain(request))
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
-        return await task
-
-    async def _chain(self, request: ChatRequest) -> ChatResponse:
-        call: CallNext = chain(self.layers, self._answer)
-        return await call(request)
-
-    async def _answer(self, request: ChatRequest) -> ChatResponse:
-        return await self.models[request.model.alias](request)
-
-    def cancel(self) -> None:
-        """End every model call under way and let none begin. Called on the engine's loop."""
-        self.cancelled = True
-        for task in list(self._calls):
-            task.cancel()
+        return await self._seam.call(request)

@@ -111,6 +111,29 @@ def _forget_lock() -> None:
 os.register_at_fork(after_in_child=_forget_lock)
 
 
+async def within(awaitable: Awaitable[T], left: Callable[[], float] | float | None, late: Exception) -> T:
+    """The result of `awaitable`; when no time is left it is cancelled and `late` is raised. A timeout of its own making stays its own.
+
+    `left` is in seconds, or a function that says how many are left now; None is for ever.
+    """
+    task = asyncio.ensure_future(awaitable)
+    try:
+        while True:
+            seconds = left() if callable(left) else left
+            if seconds is not None and seconds <= 0:
+                break
+            done, _ = await asyncio.wait({task}, timeout=seconds)
+            if done:
+                return task.result()
+            if not callable(left):
+                break
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    task.cancel()
+    raise late
+
+
 async def in_thread(function: Callable[[], T], name: str) -> T:
     """Run blocking code on a daemon thread of its own: no pool's size limits it, and it never holds the exit."""
     loop, done = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()

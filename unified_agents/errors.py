@@ -10,6 +10,12 @@
         ├── BackendError               the framework itself failed
         ├── TaskError                  foreign code failed inside a task; the original is its `__cause__`
         ├── TaskTimeoutError           the task's own deadline passed
+        ├── ToolError                  too many tool errors, or the same call again and again
+        ├── LimitExceededError         one of `limits` was reached
+        ├── InvalidAnswerError         the answer breaks `output_schema`, also after the repair
+        ├── GuardrailError             the guardrail's fault was not mended
+        ├── ReviewRejectedError        the reviewer did not approve the answer
+        ├── OutputFileError            the output could not be written
         ├── RunCancelledError          the caller stopped the run
         └── ModelError                 a model call failed
             ├── APIConnectionError     refused, reset, cut off
@@ -134,12 +140,41 @@ class TaskTimeoutError(RunError):
     """A task's own deadline passed."""
 
 
+class ToolError(RunError):
+    """Tools were called wrongly or failed more often than `limits.tool_errors` allows, or the same call led nowhere."""
+
+
+class LimitExceededError(RunError):
+    """One of the team's `limits`, or `max_iterations`, was reached."""
+
+
+class InvalidAnswerError(RunError):
+    """The answer is not what `output_schema` asks for, also after it was asked for again."""
+
+
+class GuardrailError(RunError):
+    """The guardrail still finds a fault after `guardrail_retries`."""
+
+
+class ReviewRejectedError(RunError):
+    """The reviewer rejected the answer, and no call is left to ask for another."""
+
+
+class OutputFileError(RunError):
+    """A task's output could not be written to its `output_file`."""
+
+
 class RunCancelledError(RunError):
     """The caller stopped the run."""
 
 
 class ModelError(RunError):
-    """A model call failed. `status` is the HTTP status where there was one, `model` the PROVIDER/NAME asked."""
+    """A model call failed. `status` is the HTTP status where there was one, `model` the PROVIDER/NAME asked.
+
+    `next_model`: whether another model may do better.
+    """
+
+    next_model = True
 
     def __init__(self, message: str, *, model: str | None = None, status: int | None = None) -> None:
         super().__init__(message)
@@ -166,9 +201,13 @@ class QuotaExceededError(RateLimitError):
 class AuthenticationError(ModelError):
     """The key is missing or wrong (HTTP 401)."""
 
+    next_model = False
+
 
 class PermissionDeniedError(ModelError):
     """The key may not use this model (HTTP 403)."""
+
+    next_model = False
 
 
 class NotFoundError(ModelError):
@@ -177,6 +216,8 @@ class NotFoundError(ModelError):
 
 class BadRequestError(ModelError):
     """The provider calls the request wrong (HTTP 4xx)."""
+
+    next_model = False
 
 
 class ContextOverflowError(BadRequestError):

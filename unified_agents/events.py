@@ -65,6 +65,17 @@ class ModelCalled(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ToolCalled(Event):
+    """A tool call ended; `error` is its kind when it failed or was never allowed to begin."""
+
+    task: str
+    agent: str
+    tool: str
+    duration_s: float
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class MessageSent(Event):
     """Something went from one agent to another; `task` is the recipient's."""
 

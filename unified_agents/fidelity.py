@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from unified_agents.adapter import Adapter, Level
 from unified_agents.checks import agents_in_use, models_in_use
 from unified_agents.errors import Problem
-from unified_agents.spec import TeamSpec
+from unified_agents.spec import TeamSpec, ToolSpec
 
 _NOT_YET = "`{name}` is not supported yet: no backend would honour it; leave it out"
 
@@ -26,17 +26,19 @@ _EMULATED = (
     "agents.*.name", "agents.*.role", "agents.*.goal", "agents.*.backstory", "agents.*.instructions", "agents.*.expertise",
     "agents.*.responsibilities", "agents.*.personality", "agents.*.model", "agents.*.memory",
     "tasks.*.name", "tasks.*.description", "tasks.*.expected_output", "tasks.*.agent", "tasks.*.context", "tasks.*.after",
-    "resilience.timeout",
+    "resilience.timeout", "resilience.fallback_models", "models.*.fallbacks",
+    "agents.*.model[]", "agents.*.tools", "agents.*.max_iterations",
+    "tasks.*.output_schema", "tasks.*.output_file", "tasks.*.human_review", "tasks.*.guardrail", "tasks.*.guardrail_retries", "tasks.*.timeout",
+    "limits.tool_calls", "limits.tool_errors", "limits.output_bytes", "middleware",
 )  # fmt: skip
 
 _REFUSED = (
-    "fallback_backend", "models.*.context_window", "models.*.fallbacks", "models.*.rate_limit",
-    "agents.*.model[]", "agents.*.tools", "agents.*.max_iterations", "agents.*.delegates_to", "agents.*.reports_to", "agents.*.fallback",
+    "fallback_backend", "models.*.context_window", "models.*.rate_limit",
+    "agents.*.delegates_to", "agents.*.reports_to", "agents.*.fallback",
     "agents.*.messaging", "agents.*.human",
-    "tasks.*.expertise", "tasks.*.output_schema", "tasks.*.output_file", "tasks.*.human_review", "tasks.*.guardrail", "tasks.*.guardrail_retries",
-    "tasks.*.timeout", "tasks.*.participants", "tasks.*.speaker_selection", "tasks.*.max_rounds", "tasks.*.stop_when", "tasks.*.result",
-    "delegation", "memory", "token_window", "resilience.retry", "resilience.circuit_breaker", "resilience.fallback_models",
-    "budget", "limits", "journal", "stream", "prices", "middleware",
+    "tasks.*.expertise", "tasks.*.participants", "tasks.*.speaker_selection", "tasks.*.max_rounds", "tasks.*.stop_when", "tasks.*.result",
+    "delegation", "memory", "token_window", "resilience.retry", "resilience.circuit_breaker",
+    "budget", "limits.delegation_depth", "limits.messages", "journal", "stream", "prices",
 )  # fmt: skip
 
 # What protects people, or decides who works at all, is never dropped by `strict=False`.
@@ -56,9 +58,8 @@ _NEVER_DROPPED = frozenset(
 CORE: Mapping[str, tuple[Level, str]] = {
     **dict.fromkeys(_EMULATED, ("emulated", "put on the wire by the core, the same on every backend")),
     **{field: ("refused", _NOT_YET.format(name=field.rsplit(".", 1)[-1].removesuffix("[]"))) for field in _REFUSED},
-    "agents.*.model[]": ("refused", _NOT_YET.format(name="model as a list")),
-    # Declared is not used: a tool counts where an agent in use names it.
-    "tools": ("emulated", "used through agents.*.tools"),
+    **{f"tools.*.{field}": ("emulated", "called by the core") for field in ToolSpec.model_fields if field != "with_"},
+    "tools.*.with": ("emulated", "called by the core"),
 }
 
 
@@ -94,7 +95,9 @@ def fidelity(team: TeamSpec, adapter: Adapter) -> list[Row]:
 
 def used_fields(team: TeamSpec, table: Mapping[str, Any] = CORE) -> Iterator[tuple[str, str]]:
     """Path and pattern of every field that a run of the team would use."""
-    in_use = {"agents": set(agents_in_use(team)), "models": models_in_use(team)}
+    agents = agents_in_use(team)
+    named = {tool for agent in agents for tool in team.agents[agent].tools if isinstance(tool, str)}
+    in_use = {"agents": set(agents), "models": models_in_use(team), "tools": named}
     for path, field in _walk(team, "", "", table):
         section, _, rest = path.partition(".")
         if section in in_use and not any(rest == name or rest.startswith((f"{name}.", f"{name}[")) for name in in_use[section]):

@@ -107,15 +107,18 @@ def load_team(path: str | Path, *, allow_imports: Sequence[str] = ()) -> TeamSpe
     Raises:
         SpecError: with every problem found, each with line, path and what to write instead.
     """
-    if allow_imports:
-        raise SpecError([Problem("allow_imports", "Python references are not supported yet, so there is nothing to allow")], str(path))
-    return read_team(path).raise_if_wrong()
+    team = read_team(path).raise_if_wrong()
+    team._allowed = tuple(allow_imports)
+    return team
 
 
-def read_team(path: str | Path, *, settings: Mapping[str, str] | None = None, provided: Collection[str] = ()) -> Loaded:
+def read_team(
+    path: str | Path, *, settings: Mapping[str, str] | None = None, provided: Collection[str] = (), given_tools: Collection[str] = ()
+) -> Loaded:
     """As `load_team`, with the problems returned instead of raised.
 
-    `settings` (`path: text`) replace parts of the file first; models named in `provided` come from elsewhere and need no environment.
+    `settings` (`path: text`) replace parts of the file first; models named in `provided` come from elsewhere and need no environment, tools named
+    in `given_tools` no entry.
     """
     loaded = Loaded(str(path))
     try:
@@ -134,7 +137,7 @@ def read_team(path: str | Path, *, settings: Mapping[str, str] | None = None, pr
         loaded.problems.append(Problem("", f"expected keys such as agents: and tasks:, found {_shown(loaded.data)}"))
         return loaded
     _apply(loaded, settings or {})
-    _validate(loaded, Path(path).resolve(), provided)
+    _validate(loaded, Path(path).resolve(), provided, given_tools)
     return loaded
 
 
@@ -178,7 +181,7 @@ def _set(data: Any, path: str, value: Any) -> bool:
     return True
 
 
-def _validate(loaded: Loaded, path: Path, provided: Collection[str]) -> None:
+def _validate(loaded: Loaded, path: Path, provided: Collection[str], given_tools: Collection[str]) -> None:
     env = read_environment(path.parent)
     missing: dict[str, tuple[Problem, str | None]] = {}
     data, unnamed = _without_unnamed(loaded.data)
@@ -193,7 +196,7 @@ def _validate(loaded: Loaded, path: Path, provided: Collection[str]) -> None:
     if team is not None:
         team._folder, team._source = path.parent, loaded.source
         loaded.team = team
-        named = _named_problems(team, [*missing, *(problem.path for problem in structural)])
+        named = _named_problems(team, given_tools, [*missing, *(problem.path for problem in structural)])
     in_use = None if team is None else models_in_use(team)
     lacking = [
         problem for problem, model in missing.values() if model not in provided and (model is None or in_use is None or model in in_use)
@@ -218,12 +221,12 @@ def _without_unnamed(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[Prob
     return kept, problems
 
 
-def _named_problems(team: TeamSpec, told: Collection[str]) -> list[Problem]:
+def _named_problems(team: TeamSpec, given_tools: Collection[str], told: Collection[str]) -> list[Problem]:
     """What is wrong with names, order and the like; nothing when a whole section could not be read, since all would follow from that."""
     if set(told) & {*_SECTIONS}:
         return []
     emptied = {path.partition("[")[0] for path in told} & {*_SECTIONS}
-    return [problem for problem in _without_echoes(check_team(team), told) if problem.path not in emptied]
+    return [problem for problem in _without_echoes(check_team(team, given_tools), told) if problem.path not in emptied]
 
 
 def _without_echoes(problems: Sequence[Problem], told: Collection[str]) -> list[Problem]:

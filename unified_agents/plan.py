@@ -20,6 +20,7 @@ class Step:
     task: TaskSpec
     agent: AgentSpec
     model: ModelConfig
+    fallbacks: tuple[ModelConfig, ...] = ()
     waits: tuple[str, ...] = ()
     context: tuple[str, ...] = ()
     reason: str = "named by the task"
@@ -100,8 +101,8 @@ def _about(team: TeamSpec, name: str) -> str:
     return f"input {name!r} ({said})" if said else f"input {name!r}"
 
 
-def make_plan(team: TeamSpec, values: Mapping[str, str], models: Mapping[str, ModelConfig]) -> Plan:
-    """The plan of a team that passed all checks; `models` holds the model of every agent in use, by the agent's name."""
+def make_plan(team: TeamSpec, values: Mapping[str, str], models: Mapping[str, Sequence[ModelConfig]]) -> Plan:
+    """The plan of a team that passed all checks; `models` holds the models of every agent in use, the first to be asked first."""
     agents = {name: filled(team.agents[name], values) for name in agents_in_use(team)}
     edges, names = waits_for(team), list(team.tasks)
     steps = []
@@ -109,7 +110,15 @@ def make_plan(team: TeamSpec, values: Mapping[str, str], models: Mapping[str, Mo
         assert task.agent is not None  # checks and refusals let nothing else through yet
         unset = names[:position] if team.process == "sequential" else []
         context = tuple(task.context if task.context is not None else unset)
+        first, *rest = models[task.agent]
         steps.append(
-            Step(task=filled(task, values), agent=agents[task.agent], model=models[task.agent], waits=tuple(edges[name]), context=context)
+            Step(
+                task=filled(task, values),
+                agent=agents[task.agent],
+                model=first,
+                fallbacks=tuple(rest),
+                waits=tuple(edges[name]),
+                context=context,
+            )
         )
     return Plan(team=team, steps=tuple(steps))

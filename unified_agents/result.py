@@ -129,7 +129,8 @@ class ResultBuilder:
         tasks = {name: self._task(name, downstream) for name in self._plan.team.tasks}
         return RunResult(
             run_id=self._run_id, team=self._plan.team.name, backend=self._backend.name, framework_version=self._backend.framework_version, status=status,
-            output=tasks[self._plan.final].output, tasks=tasks, messages=[MessageResult(**_fields(m)) for m in self._messages],
+            output=tasks[self._plan.final].output, structured=tasks[self._plan.final].structured, tasks=tasks,
+            messages=[MessageResult(**_fields(m)) for m in self._messages],
             usage=self._usage(), duration_s=duration_s, error=error_result(error) if error else None,
         )  # fmt: skip
 
@@ -148,9 +149,9 @@ class ResultBuilder:
         calls = [call for call in self._calls if call.task == name]
         return TaskResult(
             status=outcome.status, agent=outcome.agent, backend=self._backend.name, models=list(dict.fromkeys(c.model for c in calls if c.error is None)),
-            output=outcome.output, truncated=outcome.truncated, attempts=1, started_at=outcome.started_at.astimezone(timezone.utc),
+            output=outcome.output, structured=outcome.structured, truncated=outcome.truncated, attempts=1, started_at=outcome.started_at.astimezone(timezone.utc),
             duration_s=outcome.duration_s, usage=usage_of(calls), error=error_result(outcome.error) if outcome.error else None,
-            notes=["the answer was cut off at max_tokens"] if outcome.truncated else [],
+            notes=[*outcome.notes, *(["the answer was cut off at max_tokens"] if outcome.truncated else [])],
         )  # fmt: skip
 
 

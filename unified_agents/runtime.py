@@ -11,14 +11,16 @@ from typing import Any
 
 from unified_agents.adapter import NativeTeam
 from unified_agents.chat_models import monotonic
-from unified_agents.compiler import Models, Prepared, Team, prepare
-from unified_agents.conversation import Seam, TaskOutcome
-from unified_agents.engine import engine
-from unified_agents.errors import BackendError, Problem, RunCancelledError, RunError, SpecError, UnsupportedFeatureError
+from unified_agents.compiler import Models, Options, Prepared, Team, prepare
+from unified_agents.engine import engine, in_thread
+from unified_agents.errors import BackendError, Problem, RunCancelledError, RunError, SpecError
 from unified_agents.events import Dispatcher, Event, FieldsDropped, Listener, RunCompleted, RunFailed, RunStarted, TaskSkipped
 from unified_agents.middleware import Middleware
 from unified_agents.middleware.trace import Trace
+from unified_agents.plan import Plan
 from unified_agents.result import ResultBuilder, RunResult
+from unified_agents.review import Reviewer
+from unified_agents.walk import Seam, TaskOutcome
 
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _CANCEL_SECONDS = 1.0
@@ -26,7 +28,7 @@ _CANCEL_SECONDS = 1.0
 
 def run_team(
     team: Team, inputs: Mapping[str, Any] | None = None, *, backend: str | None = None, models: Models | None = None,
-    tools: Mapping[str, Any] | None = None, reviewer: Any = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None,
+    tools: Mapping[str, Any] | None = None, reviewer: Reviewer | None = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None,
     run_id: str | None = None, strict: bool = True,
 ) -> RunResult:  # fmt: skip
     """Run a team and wait for its result; works inside a running event loop too (a notebook).
@@ -36,8 +38,8 @@ def run_team(
         inputs: values for the team's inputs.
         backend: the backend's name; absent: UNIFIED_AGENTS_BACKEND, the team's own, or the first that is installed.
         models: replaces models by name: PROVIDER/NAME, a ModelSpec, its fields, or a ChatModel.
-        tools: not supported yet.
-        reviewer: not supported yet.
+        tools: tools by name, for agents that name them: functions, or tools of CrewAI, AutoGen or LangChain.
+        reviewer: is asked for `human_review` and `requires_confirmation`: a callable from Review to Decision, True, False or a comment.
         middleware: extra layers around each model call, outermost first.
         on_event: called with each Event, in order, on a thread of its own.
         run_id: `[A-Za-z0-9._-]{1,128}`; absent: made up.
@@ -49,36 +51,23 @@ def run_team(
         UnsupportedFeatureError: the backend refuses a field that the team uses.
         RunError: the run failed; `error.result` is the RunResult.
     """
-    return engine().run(_run(team, inputs, backend, models, tools, reviewer, middleware, on_event, run_id, strict))
+    options = Options(backend, inputs, models or {}, tools or {}, reviewer, middleware, strict)
+    return engine().run(_run(team, options, on_event, run_id))
 
 
 async def run_team_async(
     team: Team, inputs: Mapping[str, Any] | None = None, *, backend: str | None = None, models: Models | None = None,
-    tools: Mapping[str, Any] | None = None, reviewer: Any = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None,
+    tools: Mapping[str, Any] | None = None, reviewer: Reviewer | None = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None,
     run_id: str | None = None, strict: bool = True,
 ) -> RunResult:  # fmt: skip
     """As `run_team`, awaited; cancelling it cancels the run."""
-    return await engine().call(_run(team, inputs, backend, models, tools, reviewer, middleware, on_event, run_id, strict))
+    options = Options(backend, inputs, models or {}, tools or {}, reviewer, middleware, strict)
+    return await engine().call(_run(team, options, on_event, run_id))
 
 
-async def _run(
-    team: Team, inputs: Mapping[str, Any] | None, backend: str | None, models: Models | None, tools: Any, reviewer: Any,
-    middleware: Sequence[Middleware], on_event: Listener | None, run_id: str | None, strict: bool,
-) -> RunResult:  # fmt: skip
-    refuse_arguments(tools, reviewer)
-    prepared = prepare(team, backend, inputs, models=models, middleware=middleware, strict=strict)
+async def _run(team: Team, options: Options, on_event: Listener | None, run_id: str | None) -> RunResult:
+    prepared = await in_thread(lambda: prepare(team, options), "unified-agents-prepare")  # reading and importing block
     return await execute(prepared, on_event, run_id)
-
-
-def refuse_arguments(tools: Any, reviewer: Any) -> None:
-    """Say that an argument is not honoured yet rather than ignore it.
-
-    Raises:
-        UnsupportedFeatureError: one of them was given.
-    """
-    given = [name for name, value in (("tools", tools), ("reviewer", reviewer)) if value is not None]
-    if given:
-        raise UnsupportedFeatureError("every backend", [Problem(name, f"`{name}` is not supported yet") for name in given])
 
 
 def new_run_id() -> str:
@@ -94,7 +83,7 @@ async def execute(prepared: Prepared, on_event: Listener | None = None, run_id: 
     try:
         return await run.go()
     finally:
-        await asyncio.to_thread(run.dispatcher.close)
+        await in_thread(run.dispatcher.close, "unified-agents-close")
 
 
 class _Run:
@@ -117,13 +106,12 @@ class _Run:
         self.emit(RunStarted(run_id=self.run_id, team=plan.team.name, backend=self.prepared.backend.name, tasks=tuple(plan.team.tasks)))
         if self.prepared.lost:
             self.emit(FieldsDropped(backend=self.prepared.backend.name, paths=tuple(row.path for row in self.prepared.lost)))
-        seam = Seam(plan, self.prepared.models, [*self.prepared.layers, Trace(self.emit)], self.emit)
         try:
-            await self._run_native(await asyncio.to_thread(self.prepared.backend.adapter.build, plan, seam), seam)
+            await self._run_with_tools(plan)
         except asyncio.CancelledError:
             self._end(RunCancelledError("the run was cancelled"))
             raise
-        except BackendError as error:
+        except RunError as error:
             raise self._end(error) from error.__cause__
         failure = next((outcome.error for outcome in self.builder.outcomes.values() if outcome.error), None)
         if failure is None and len(self.builder.outcomes) < len(plan.steps):
@@ -133,6 +121,15 @@ class _Run:
             raise self._end(failure)
         self.emit(RunCompleted(run_id=self.run_id, duration_s=self._duration()))
         return self.builder.build("completed", self._duration(), None)
+
+    async def _run_with_tools(self, plan: Plan) -> None:
+        toolbox = self.prepared.toolbox
+        try:
+            seam = self.prepared.seam(await toolbox.open(), [Trace(self.emit)], self.emit)
+            team = await in_thread(lambda: self.prepared.backend.adapter.build(plan, seam), "unified-agents-build")
+            await self._run_native(team, seam)
+        finally:
+            await toolbox.close()
 
     async def _run_native(self, team: NativeTeam, seam: Seam) -> None:
         """Run the framework's team; when this is cancelled, end it and wait a moment for its tasks to be reported."""
@@ -147,7 +144,9 @@ class _Run:
         except BackendError:
             raise
         except Exception as error:
-            raise BackendError(f"{self.prepared.backend.name} failed: {type(error).__name__}: {error}") from error
+            raise BackendError(
+                f"{self.prepared.backend.name} failed: {type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+            ) from error
 
     def _end(self, error: RunError) -> RunError:
         """The error with the run's result on it, once everything that will not run is said."""

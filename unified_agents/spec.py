@@ -395,6 +395,7 @@ class TeamSpec(_Spec):
 
     _folder: Path | None = PrivateAttr(default=None)
     _source: str | None = PrivateAttr(default=None)
+    _allowed: tuple[str, ...] = PrivateAttr(default=())
 
     @model_validator(mode="after")
     def _gather(self) -> Self:

@@ -15,6 +15,7 @@ A request that no rule answers gets HTTP 400 and fails the `with` block: a scrip
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import threading
 import time
@@ -35,7 +36,7 @@ KEY = "test-key"
 class Reply:
     """What the server sends: a chat completion holding `text`, or whatever `status` and `body` say, after `delay` seconds.
 
-    `drop` closes the connection instead of answering. `usage` None leaves the field out.
+    `drop` closes the connection instead of answering. `usage` None leaves the field out. `tool_calls` are those of `call(...)`.
     """
 
     text: str | None = None
@@ -43,7 +44,8 @@ class Reply:
     body: Any = None
     delay: float = 0.0
     drop: bool = False
-    finish_reason: str = "stop"
+    finish_reason: str | None = None
+    tool_calls: Sequence[Any] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     usage: Mapping[str, int] | None = field(default_factory=lambda: {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10})
 
@@ -170,18 +172,28 @@ def _payload(reply: Reply) -> bytes:
         return json.dumps(reply.body).encode()
     if reply.status != 200:
         return json.dumps({"error": {"message": f"scripted status {reply.status}", "type": "scripted", "code": None}}).encode()
-    return json.dumps(completion(reply.text or "", reply.finish_reason, reply.usage)).encode()
+    return json.dumps(completion(reply.text, reply.finish_reason, reply.usage, reply.tool_calls)).encode()
+
+
+def call(name: str, arguments: Any = None, call_id: str | None = None) -> dict[str, Any]:
+    """A tool call for `Reply(tool_calls=[…])`; `arguments` as data, or as the text that the model wrote."""
+    text = arguments if isinstance(arguments, str) else json.dumps({} if arguments is None else arguments)
+    return {"id": call_id or f"call_{next(_ids)}", "type": "function", "function": {"name": name, "arguments": text}}
+
+
+_ids = itertools.count(1)
 
 
 def completion(
-    text: str, finish_reason: str = "stop", usage: Mapping[str, int] | None = None, tool_calls: Sequence[Any] = ()
+    text: str | None, finish_reason: str | None = None, usage: Mapping[str, int] | None = None, tool_calls: Sequence[Any] = ()
 ) -> dict[str, Any]:
     """A chat completion as OpenAI sends it."""
-    message: dict[str, Any] = {"role": "assistant", "content": text}
+    message: dict[str, Any] = {"role": "assistant", "content": text if text is not None or tool_calls else ""}
     if tool_calls:
         message["tool_calls"] = list(tool_calls)
+    reason = finish_reason or ("tool_calls" if tool_calls else "stop")
     document: dict[str, Any] = {
         "id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": "scripted",
-        "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
+        "choices": [{"index": 0, "message": message, "finish_reason": reason}],
     }  # fmt: skip
     return {**document, "usage": dict(usage)} if usage is not None else document

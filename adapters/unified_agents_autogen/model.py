@@ -23,6 +23,7 @@ from autogen_core.models import (
 )
 
 from unified_agents.adapter import Conversation, ConversationStopped
+from unified_agents_autogen.tools import native_calls
 
 # In place of an error: AgentChat flattens exceptions to RuntimeError and poisons the team. The manager reads the conversation, not this.
 STOPPED = "The task failed."
@@ -46,11 +47,14 @@ class ConversationClient(ChatCompletionClient):
         call = asyncio.ensure_future(self._conversation.chat([plain(message) for message in messages]))
         if cancellation_token is not None:
             cancellation_token.link_future(call)
+        usage = RequestUsage(prompt_tokens=0, completion_tokens=0)
         try:
-            text = (await call).text
+            response = await call
         except ConversationStopped:
-            text = STOPPED
-        return CreateResult(finish_reason="stop", content=text, usage=RequestUsage(prompt_tokens=0, completion_tokens=0), cached=False)
+            return CreateResult(finish_reason="stop", content=STOPPED, usage=usage, cached=False)
+        if response.tool_calls:
+            return CreateResult(finish_reason="function_calls", content=native_calls(response.tool_calls), usage=usage, cached=False)
+        return CreateResult(finish_reason="stop", content=response.text, usage=usage, cached=False)
 
     async def create_stream(
         self, messages: Sequence[LLMMessage], *, cancellation_token: CancellationToken | None = None, **options: Any
@@ -94,4 +98,4 @@ def plain(message: LLMMessage) -> Mapping[str, Any]:
         return {"role": "system", "content": message.content}
     if isinstance(message, UserMessage) and isinstance(message.content, str):
         return {"role": "user", "content": message.content}
-    raise TypeError(f"a {type(message).__name__} in a conversation without tools")
+    return {"role": "assistant", "content": str(message.content)}  # of a later turn, which the conversation knows already

@@ -26,7 +26,10 @@ from autogen_agentchat.teams._group_chat._events import (
 from autogen_core import CancellationToken, DefaultTopicId, MessageContext, event
 
 from unified_agents.adapter import NativeTeam, Plan, Report, Seam, Step, TaskOutcome, Walk
+from unified_agents.errors import BackendError
+from unified_agents.prompts import system_text
 from unified_agents_autogen.model import ConversationClient
+from unified_agents_autogen.tools import ForwardTool
 
 # The modules with an underscore above are AgentChat's only way to a group chat of one's own; they are frozen since 0.7.5, and a test pins them.
 
@@ -57,20 +60,25 @@ class PlanGroupChat(BaseGroupChat):
         self._seam = seam
         self._steps = {participant_name(step, index): step for index, step in enumerate(plan.steps)}
         self._clients = {name: ConversationClient() for name in self._steps}
+        self._tools = {name: [ForwardTool(tool) for tool in seam.tools.get(step.agent.name, ())] for name, step in self._steps.items()}
         self._report: Report | None = None
         self._walk: Walk | None = None
+        self._broken: BackendError | None = None
         super().__init__(
             name=identifier(plan.team.name), description=f"The tasks of {plan.team.name}", group_chat_manager_name="PlanManager",
             group_chat_manager_class=PlanManager, participants=[self._participant(name, step) for name, step in self._steps.items()],
         )  # fmt: skip
 
     def _participant(self, name: str, step: Step) -> AssistantAgent:
-        from unified_agents.prompts import system_text
-
         # Always a system message of our own: AgentChat's default one asks for TERMINATE.
         text = system_text(step.agent)
         return AssistantAgent(
-            name, model_client=self._clients[name], description=step.agent.role or step.agent.name, system_message=text or None
+            name,
+            model_client=self._clients[name],
+            description=step.agent.role or step.agent.name,
+            system_message=text or None,
+            tools=list(self._tools[name]),
+            max_tool_iterations=1_000_000,  # out of reach: the limit is the conversation's
         )
 
     def watch(self, report: Report) -> None:
@@ -89,11 +97,16 @@ class PlanGroupChat(BaseGroupChat):
         """
         if task is not None:
             raise ValueError("a compiled team runs the tasks it was compiled from: call run() without task")
-        self._walk = self._seam.start()
-        async for message in super().run_stream(cancellation_token=cancellation_token, output_task_messages=output_task_messages):
-            if isinstance(message, TaskResult) and self._report is None and self._walk.failure is not None:
-                raise self._walk.failure
-            yield message
+        self._walk, self._broken = self._seam.start(), None
+        try:
+            async for message in super().run_stream(cancellation_token=cancellation_token, output_task_messages=output_task_messages):
+                if isinstance(message, TaskResult) and self._report is None and self._walk.failure is not None:
+                    raise self._walk.failure
+                yield message
+        except RuntimeError:
+            if self._broken is not None:  # AgentChat makes a RuntimeError of everything, with a traceback for a message
+                raise self._broken from None
+            raise
 
     def _create_group_chat_manager_factory(self, **options: Any) -> Callable[[], PlanManager]:  # type: ignore[override]  # named as there
         return lambda: PlanManager(chat=self, **options)
@@ -114,12 +127,18 @@ class PlanGroupChat(BaseGroupChat):
         assert self._walk is not None
         conversation = self._walk.open(step)
         self._clients[name].bind(conversation)
+        for tool in self._tools[name]:
+            tool.bind(conversation)
         return conversation.task_text
 
     async def end(self, name: str) -> TaskOutcome:
         """A participant has spoken: what came of its task."""
         assert self._walk is not None
-        outcome = self._walk.finish(self._steps[name])
+        try:
+            outcome = self._walk.finish(self._steps[name])
+        except BackendError as error:
+            self._broken = error
+            raise
         if self._report is not None:
             await self._report(outcome)
         return outcome

@@ -15,6 +15,7 @@ from crewai.hooks.dispatch import HookAborted
 from pydantic import BaseModel, PrivateAttr
 
 from unified_agents.adapter import Conversation, ConversationStopped
+from unified_agents_crewai.tools import native_calls
 
 # CrewAI expands or deletes these words in braces wherever they stand, in other tasks' outputs too. A word joiner after the brace hides
 # them from it; it is taken out again before the request leaves.
@@ -61,23 +62,24 @@ class ConversationLLM(BaseLLM):
         """Answer from `conversation` from now on."""
         self._conversation = conversation
 
-    def call(self, messages: str | list[dict[str, Any]], *_args: Any, **_options: Any) -> Text:
-        """The conversation's answer; waits for it on CrewAI's thread."""
+    def call(self, messages: str | list[dict[str, Any]], *_args: Any, **_options: Any) -> Text | list[dict[str, Any]]:
+        """The conversation's answer, or the tool calls that CrewAI should run; waits for it on CrewAI's thread."""
         answer = self._answer(messages)
         if answer is None:
             raise Stopped
         return answer
 
-    def _answer(self, messages: str | list[dict[str, Any]]) -> Text | None:
+    def _answer(self, messages: str | list[dict[str, Any]]) -> Text | list[dict[str, Any]] | None:
         """None stands for a failure: CrewAI reads meaning into causes and contexts, so nothing may be raised inside an `except`."""
         if self._conversation is None:
             return None
         try:
-            return Text(text=self._conversation.chat_blocking(worded(self._conversation, plain(messages))).text)
+            response = self._conversation.chat_blocking(worded(self._conversation, plain(messages)))
         except ConversationStopped:
             return None
+        return native_calls(self._conversation, response.tool_calls) if response.tool_calls else Text(text=response.text)
 
-    async def acall(self, messages: str | list[dict[str, Any]], *args: Any, **options: Any) -> Text:
+    async def acall(self, messages: str | list[dict[str, Any]], *args: Any, **options: Any) -> Text | list[dict[str, Any]]:
         """As `call`, in a thread: CrewAI awaits this from loops that live for one call only."""
         return await asyncio.to_thread(self.call, messages, *args, **options)
 

@@ -20,6 +20,7 @@ from unified_agents.engine import engine, in_thread
 from unified_agents.prompts import traits_text
 from unified_agents.spec import AgentSpec
 from unified_agents_crewai.model import ConversationLLM, guard
+from unified_agents_crewai.tools import ForwardTool, native_tools
 
 Done = Callable[[TaskOutcome], None]
 
@@ -110,9 +111,10 @@ class PlanCrew(Crew):
     def _start(self, walk: Walk, step: Step) -> concurrent.futures.Future[TaskOutput]:
         conversation, task = walk.open(step), self._steps[step.name]
         assert task.agent is not None
-        task.agent.llm.bind(conversation)  # type: ignore[union-attr]  # it is our ConversationLLM
+        for part in (task.agent.llm, *task.agent.tools):
+            part.bind(conversation)  # our ConversationLLM and ForwardTools
         future: concurrent.futures.Future[TaskOutput] = task.execute_async(
-            agent=task.agent, context=guard(conversation.context_text), tools=[]
+            agent=task.agent, context=guard(conversation.context_text), tools=task.agent.tools
         )
         return future
 
@@ -154,7 +156,7 @@ def build_crew(plan: Plan, seam: Seam) -> PlanCrew:
     for step in plan.ordered:
         tasks[step.name] = PlanTask(
             name=guard(step.name), description=guard(step.task.description), expected_output=guard(step.task.expected_output or ""),
-            agent=_agent(step), context=[tasks[name] for name in step.context if name in tasks],
+            agent=_agent(step, native_tools(seam.tools.get(step.agent.name, ()))), context=[tasks[name] for name in step.context if name in tasks],
         )  # fmt: skip
     crew = PlanCrew(
         name=plan.team.name, agents=[task.agent for task in tasks.values() if task.agent], tasks=list(tasks.values()),
@@ -164,13 +166,13 @@ def build_crew(plan: Plan, seam: Seam) -> PlanCrew:
     return crew
 
 
-def _agent(step: Step) -> Agent:
+def _agent(step: Step, tools: list[ForwardTool]) -> Agent:
     """A fresh CrewAI agent with everything of its own that asks again, cuts, remembers or plans switched off."""
     role, goal, backstory = _words(step.agent)
     return Agent(
         role=guard(role), goal=guard(goal), backstory=guard(backstory), llm=ConversationLLM(model=step.model.name or "model"),
         max_iter=1_000_000, max_retry_limit=0, max_execution_time=None, respect_context_window=True, use_better_compaction=False,
-        allow_delegation=False, cache=False, verbose=False, memory=False,
+        allow_delegation=False, cache=False, verbose=False, memory=False, tools=tools,
     )  # fmt: skip
 
 

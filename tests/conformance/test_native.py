@@ -42,10 +42,22 @@ def _chat(native: Any) -> list[Callable[[], Awaitable[str]]]:
     return [run]
 
 
+def _group_chat(native: Any) -> list[Callable[[], Awaitable[str]]]:
+    async def initiate_chat() -> str:
+        chat = await asyncio.to_thread(native.initiator.initiate_chat, native, message="Go on.")
+        return str(chat.chat_history[-1]["content"])
+
+    async def a_initiate_chat() -> str:
+        return str((await native.initiator.a_initiate_chat(native, message="Go on.")).summary)
+
+    return [initiate_chat, a_initiate_chat]
+
+
 # How a user runs each framework's object by hand, and the class it must be. A backend without a row fails here.
 DIRECT: dict[str, tuple[str, str, Callable[[Any], list[Callable[[], Awaitable[str]]]]]] = {
     "crewai": ("crewai", "Crew", _crew),
     "autogen": ("autogen_agentchat.teams", "BaseGroupChat", _chat),
+    "autogen_classic": ("autogen", "GroupChatManager", _group_chat),
 }
 
 

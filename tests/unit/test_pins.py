@@ -61,6 +61,22 @@ def test_autogen_names() -> None:
     assert "handle_agent_response" in handlers
 
 
+def test_autogen_classic_names() -> None:
+    """The loggers that print, and the calls through which a chat passes messages on, lets an agent speak and makes a model client."""
+    from unified_agents_autogen_classic import quiet  # isort: skip  # before anything of autogen
+    from autogen import GroupChatManager, OpenAIWrapper  # noqa: TID251
+    from autogen.oai import client, cohere  # noqa: TID251
+
+    for module, name in zip((client, cohere), vars(quiet)["_PRINTING"], strict=True):
+        assert module.logger.name == name
+        assert not module.logger.handlers
+    for method, prefix in ((GroupChatManager.run_chat, ""), (GroupChatManager.a_run_chat, "await ")):
+        source = inspect.getsource(method)
+        assert f"{prefix}self.{'a_' * bool(prefix)}send(message, agent, request_reply=False" in source
+        assert f"{prefix}speaker.{'a_' * bool(prefix)}generate_reply(sender=self)" in source
+    assert "model_client_cls(placeholder_config, **kwargs)" in inspect.getsource(OpenAIWrapper.register_model_client)
+
+
 @pytest.mark.parametrize("text", ["{tools}", "a {input} b {role}", "{x}", "{ tools }", "{{tools}}", "{tool_names}{goal}{backstory}"])
 def test_guards_are_invertible(text: str) -> None:
     """What is hidden from CrewAI comes back to the letter, and is hidden in between."""

@@ -35,10 +35,11 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One model call. `conversation` is its conversation's key, `turn` counts calls within it from 1."""
+    """One model call. `fallbacks` are the models to ask next, `conversation` is its conversation's key, `turn` counts calls within it from 1."""
 
     model: ModelConfig
     messages: Sequence[Message]
+    fallbacks: tuple[ModelConfig, ...] = ()
     tools: Sequence[Mapping[str, Any]] = ()
     response_format: Mapping[str, Any] | None = None
     task: str = ""

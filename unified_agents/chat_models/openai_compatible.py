@@ -18,6 +18,7 @@ from unified_agents.chat_models.providers import ModelConfig, is_link_local
 from unified_agents.engine import engine
 
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_OVERFLOW = ("maximum context length", "exceeds the available context size")  # OpenAI's and vLLM's words, llama.cpp's
 _MAX_DETAIL = 300
 
 
@@ -189,7 +190,7 @@ def _kind(error: openai.APIStatusError) -> tuple[type[errors.ModelError], str]:
     status, code, text = error.status_code, str(error.code or ""), str(error.message).lower()
     if status == 429 and (code in _QUOTA_CODES or "insufficient_quota" in text):
         return errors.QuotaExceededError, "the account's quota is used up"
-    if code == "context_length_exceeded" or (status in (400, 413) and "maximum context length" in text):
+    if code == "context_length_exceeded" or (status in (400, 413) and any(words in text for words in _OVERFLOW)):
         return errors.ContextOverflowError, "the request does not fit into the model's context window"
     if code in ("content_filter", "content_policy_violation"):
         return errors.ContentFilterError, "the provider's content filter stopped the request"

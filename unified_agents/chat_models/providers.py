@@ -25,16 +25,17 @@ class Provider:
     base_url: str | None
     key_variable: str | None = None
     url_variable: str | None = None
+    json_schema: bool = True  # whether the endpoint takes response_format: json_schema
 
 
 PROVIDERS: dict[str, Provider] = {
     "openai": Provider("https://api.openai.com/v1", "OPENAI_API_KEY", "OPENAI_BASE_URL"),
     "azure": Provider(None, "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_BASE_URL"),
-    "anthropic": Provider("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
+    "anthropic": Provider("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", json_schema=False),
     "gemini": Provider("https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY"),
     "groq": Provider("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
     "mistral": Provider("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
-    "deepseek": Provider("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
+    "deepseek": Provider("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY", json_schema=False),
     "openrouter": Provider("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
     "ollama": Provider("http://localhost:11434/v1", None, "OLLAMA_BASE_URL"),
     "vllm": Provider("http://localhost:8000/v1", None, "VLLM_BASE_URL"),
@@ -62,6 +63,7 @@ class ModelConfig:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     extra_headers: Mapping[str, SecretStr] = field(default_factory=dict)
     extra_body: Mapping[str, Any] = field(default_factory=dict)
+    json_schema: bool = True
 
     @property
     def model(self) -> str:
@@ -131,7 +133,7 @@ def resolve_model(
     config = ModelConfig(
         alias=alias, provider=provider_name, name=name, base_url=base_url.rstrip("/"), api_key=key, key_variable=variable,
         api_version=spec.api_version, timeout=spec.timeout or timeout, sampling=_sampling(spec, provider_name, name),
-        extra_headers=spec.extra_headers, extra_body=spec.extra_body,
+        extra_headers=spec.extra_headers, extra_body=spec.extra_body, json_schema=provider.json_schema,
     )  # fmt: skip
     return config, []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -29,6 +31,15 @@ class RunProgress:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._progress.stop()
+
+    @contextmanager
+    def paused(self) -> Iterator[Console]:
+        """The console, with the live lines out of the way while a question is asked."""
+        self._progress.stop()
+        try:
+            yield self._console
+        finally:
+            self._progress.start()
 
     def listen(self, event: Event) -> None:
         """Show one event."""

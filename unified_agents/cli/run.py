@@ -10,6 +10,7 @@ import typer
 
 from unified_agents.cli.output import print_json, print_output
 from unified_agents.cli.progress import RunProgress
+from unified_agents.cli.reviewer import terminal_reviewer
 from unified_agents.errors import Problem, SpecError
 
 File = Annotated[Path, typer.Argument(help="The team file, YAML or JSON.")]
@@ -26,6 +27,9 @@ def run(
     inputs: Annotated[list[str] | None, typer.Option("--input", "-i", metavar="KEY=VALUE", help="An input of the team.")] = None,
     inputs_file: Annotated[Path | None, typer.Option("--inputs", metavar="FILE", help="Inputs from a YAML or JSON file; -i wins.")] = None,
     settings: Settings = None,
+    allow_import: Annotated[
+        list[str] | None, typer.Option("--allow-import", metavar="PKG", help="A package that references in the file may name.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as one JSON document.")] = False,
     run_id: Annotated[str | None, typer.Option("--run-id", help="A name for this run.")] = None,
     strict: Annotated[
@@ -34,13 +38,22 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> None:
     """Run a team; its output goes to stdout."""
-    from unified_agents.compiler import prepare
+    from unified_agents.compiler import Options, prepare
     from unified_agents.engine import engine
     from unified_agents.runtime import execute
 
     given = {**_from_file(inputs_file), **pairs(inputs or (), "-i")}
-    prepared = prepare(file, backend, given, strict=strict, settings=pairs(settings or (), "--set"))
-    with RunProgress(quiet=quiet) as progress:
+    progress = RunProgress(quiet=quiet)
+    options = Options(
+        backend=backend,
+        inputs=given,
+        reviewer=terminal_reviewer(progress),
+        strict=strict,
+        settings=pairs(settings or (), "--set"),
+        allow_imports=allow_import or (),
+    )
+    prepared = prepare(file, options)
+    with progress:
         result = engine().run(execute(prepared, progress.listen, run_id))
     if as_json:
         print_json(result.model_dump(mode="json"))

@@ -1,7 +1,8 @@
 """The layers around every model call, and their order.
 
-Outermost first: Timeout, Trace. (Later layers take their places as the design says: Replay, Recall, the user's own, Fallback, TokenWindow,
-Retry, Budget, RateLimit and CircuitBreaker stand outside Timeout, which is per attempt; Trace is innermost and sees each attempt.)
+Outermost first: the user's own, Fallback, Timeout, Trace. (Later layers take their places as the design says: Replay and Recall outermost,
+TokenWindow, Retry, Budget, RateLimit and CircuitBreaker between Fallback and Timeout, which is per attempt; Trace is innermost and sees
+each attempt.)
 
 A middleware is a frozen dataclass whose fields are its options::
 
@@ -38,6 +39,7 @@ def chain(layers: Sequence[Middleware], model: CallNext) -> CallNext:
 
 def default_middleware(*, extra: Sequence[Middleware] = ()) -> list[Middleware]:
     """The layers every model call passes, outermost first; `extra` are the user's own."""
-    from unified_agents.middleware.timeout import Timeout  # it needs CallNext from here
+    from unified_agents.middleware.fallback import Fallback  # they need CallNext from here
+    from unified_agents.middleware.timeout import Timeout
 
-    return [*extra, Timeout()]
+    return [*extra, Fallback(), Timeout()]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 from unified_agents.chat_models import ChatRequest, ChatResponse
+from unified_agents.engine import within
 from unified_agents.errors import APITimeoutError
 from unified_agents.middleware import CallNext
 
@@ -21,7 +21,5 @@ class Timeout:
             APITimeoutError: the attempt was cancelled.
         """
         seconds = request.model.timeout
-        try:
-            return await asyncio.wait_for(call_next(request), seconds)
-        except (asyncio.TimeoutError, TimeoutError):
-            raise APITimeoutError(f"{request.model.model} gave no whole answer within {seconds:g} s", model=request.model.model) from None
+        late = APITimeoutError(f"{request.model.model} gave no whole answer within {seconds:g} s", model=request.model.model)
+        return await within(call_next(request), seconds, late)

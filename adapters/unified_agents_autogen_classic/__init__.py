@@ -1,0 +1,1 @@
+"""unified_agents on classic AutoGen (ConversableAgent, GroupChat)."""

@@ -1,0 +1,48 @@
+"""The reviewer at the terminal: one question at a time, asked on stderr, answered on stdin."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.markup import escape
+
+from unified_agents.cli.output import clean
+from unified_agents.cli.progress import RunProgress
+from unified_agents.review import Decision, Review, Reviewer
+
+_QUESTIONS = {"tool": "Allow this call? [y]es, [n]o: ", "answer": "Accept this answer? [y]es, [n]o (asks again), [e]dit: "}
+
+
+def terminal_reviewer(progress: RunProgress) -> Reviewer | None:
+    """A reviewer that asks on the terminal; None when stdin is none, so that a team that needs a person is refused before it starts."""
+    if not sys.stdin.isatty():
+        return None
+
+    def ask(review: Review) -> Decision:
+        with progress.paused() as console:
+            return _asked(review, console)
+
+    return ask
+
+
+def _asked(review: Review, console: Console) -> Decision:
+    what = f"{review.agent} wants to call {review.tool}" if review.kind == "tool" else f"{review.agent} answers task {review.task!r}"
+    console.print(f"\n[bold]{escape(clean(what))}[/]\n{escape(clean(review.content))}")
+    while True:
+        said = console.input(escape(_QUESTIONS[review.kind])).strip().lower()
+        if said in ("y", "yes"):
+            return Decision(True)
+        if said in ("n", "no"):
+            return Decision(False, comment=console.input("Why (the agent sees it): ").strip() or None)
+        if said in ("e", "edit") and review.kind == "answer":
+            return Decision(True, content=_edited(console))
+
+
+def _edited(console: Console) -> str:
+    """The new text, up to a line that holds a dot alone."""
+    console.print("Write the answer; a line with a single dot ends it.")
+    lines: list[str] = []
+    while (line := console.input()) != ".":
+        lines.append(line)
+    return "\n".join(lines)

@@ -1,0 +1,64 @@
+"""Tools: what an agent may call, whatever it was made of.
+
+`functions.py` makes one of a typed Python function, `foreign.py` takes those of CrewAI, AutoGen and LangChain as they are, `mcp.py` those of
+an MCP server; `loading.py` finds the ones that a team names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+Run = Callable[[Mapping[str, Any]], Awaitable[Any]]
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+class ToolDefinitionError(Exception):
+    """Something that was given as a tool is none; the message says why and what to write."""
+
+
+class ToolUnavailableError(Exception):
+    """A tool is gone for good (its server died): the task fails with this, instead of the model being told."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One tool. `parameters` is the JSON Schema of its arguments, `run` takes them checked; `timeout` is in seconds."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    run: Run = field(repr=False)
+    timeout: float | None = None
+    requires_confirmation: bool = False
+    side_effects: bool = False
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ToolDefinitionError(f"the name {self.name!r} is not one that models take: 1 to 64 of A-Z a-z 0-9 _ -")
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The tool as it is offered on the wire."""
+        return {"type": "function", "function": {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}}
+
+
+def as_text(value: Any) -> str:
+    """A tool's result as the model reads it."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return "(no result)"
+    if isinstance(value, BaseModel):
+        return value.model_dump_json()
+    return json.dumps(value, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)

@@ -1,0 +1,189 @@
+"""The tool calls of one conversation: checked before they reach the tool, bounded, and answered in the order they were asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jsonschema
+
+from unified_agents.chat_models import Message, ToolCall, monotonic
+from unified_agents.engine import within
+from unified_agents.errors import LimitExceededError, RunError, ToolError
+from unified_agents.events import Event, ToolCalled
+from unified_agents.review import Ask, Review
+from unified_agents.spec import LimitsSpec
+from unified_agents.tools import Tool, ToolUnavailableError, as_text
+
+IDENTICAL_CALLS = 4
+STOPPED = "The task was stopped."
+
+
+@dataclass
+class _Call:
+    """One call of the model, and what it was answered."""
+
+    call: ToolCall
+    arguments: Mapping[str, Any]
+    tool: Tool | None
+    result: str | None = None
+    running: asyncio.Future[str] | None = None
+
+
+class ToolDesk:
+    """Takes a model's tool calls, runs them when the framework asks for them, and keeps the limits."""
+
+    def __init__(
+        self, tools: Sequence[Tool], limits: LimitsSpec, ask: Ask | None, emit: Callable[[Event], None], task: str, agent: str
+    ) -> None:
+        self.tools = {tool.name: tool for tool in tools}
+        self.notes: list[str] = []
+        self.failure: RunError | None = None
+        self._limits, self._reviewer, self._emit, self._task, self._agent = limits, ask, emit, task, agent
+        self._calls: dict[str, _Call] = {}
+        self._made = self._errors = self._ids = 0
+        self._seen: Counter[tuple[str, str, str]] = Counter()
+
+    def accept(self, calls: Sequence[ToolCall]) -> list[ToolCall]:
+        """Take the calls of one answer, wrong ones answered with their fault; those that a framework should run, with ids of their own."""
+        self._calls = {}
+        for call in calls:
+            self._ids += 1
+            unique = call.id if call.id and call.id not in self._calls else f"call_{self._ids}"
+            taken = self._checked(replace(call, id=unique))
+            self._calls[unique] = taken
+        return [call.call for call in self._calls.values() if call.result is None]
+
+    def _checked(self, call: ToolCall) -> _Call:
+        tool = self.tools.get(call.name)
+        if tool is None:
+            return self._wrong(call, f"there is no tool {call.name!r}; your tools: {', '.join(self.tools)}")
+        try:
+            arguments = json.loads(call.arguments or "{}")
+        except (ValueError, RecursionError) as error:
+            return self._wrong(call, f"the arguments of {call.name} are no JSON: {error}")
+        if not isinstance(arguments, dict):
+            return self._wrong(call, f"the arguments of {call.name} must be a JSON object, found {type(arguments).__name__}")
+        fault = schema_fault(arguments, tool.parameters)
+        return self._wrong(call, f"the arguments of {call.name} are wrong: {fault}") if fault else _Call(call, arguments, tool)
+
+    def _wrong(self, call: ToolCall, fault: str) -> _Call:
+        self._emit(ToolCalled(task=self._task, agent=self._agent, tool=call.name, duration_s=0.0, error="WrongToolCall"))
+        return _Call(call, {}, None, result=self._error(fault))
+
+    def _error(self, fault: str) -> str:
+        self._errors += 1
+        if self._errors > self._limits.tool_errors:
+            self._stop(ToolError(f"{self._errors} tool errors, limits.tool_errors is {self._limits.tool_errors}; the last: {fault[:500]}"))
+        return f"Error: {fault}"
+
+    def _stop(self, error: RunError) -> None:
+        self.failure = self.failure or error
+
+    async def run(self, call_id: str) -> str:
+        """The result of a call, run once however often it is asked for; never raises. Awaited on the engine's loop."""
+        taken = self._calls.get(call_id)
+        if taken is None or self.failure is not None:
+            return STOPPED
+        if taken.result is None:
+            if taken.running is None:
+                taken.running = asyncio.ensure_future(self._run(taken))
+            taken.result = await asyncio.shield(taken.running)
+        return taken.result
+
+    async def results(self) -> list[Message]:
+        """The answers to all calls of the last accept, in its order; calls that the framework left out are run now.
+
+        Raises:
+            RunError: a limit was reached.
+        """
+        await asyncio.gather(*(self.run(call_id) for call_id in self._calls))
+        if self.failure is not None:
+            raise self.failure
+        return [{"role": "tool", "tool_call_id": call_id, "content": call.result} for call_id, call in self._calls.items()]
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """The calls of the last accept as they stand in an assistant message."""
+        return [
+            {"id": call_id, "type": "function", "function": {"name": taken.call.name, "arguments": taken.call.arguments}}
+            for call_id, taken in self._calls.items()
+        ]
+
+    async def _run(self, taken: _Call) -> str:
+        assert taken.tool is not None
+        self._made += 1
+        if self._made > self._limits.tool_calls:
+            self._stop(LimitExceededError(f"more than {self._limits.tool_calls} tool calls (limits.tool_calls)"))
+            return STOPPED
+        if taken.tool.requires_confirmation and (refusal := await self._refused(taken)):
+            return refusal
+        started = monotonic()
+        result, kind = await self._result(taken.tool, taken.arguments)
+        self._emit(ToolCalled(task=self._task, agent=self._agent, tool=taken.tool.name, duration_s=monotonic() - started, error=kind))
+        self._count(taken, result)
+        return result
+
+    async def _refused(self, taken: _Call) -> str | None:
+        """Why the reviewer lets the call not happen, None when it may."""
+        assert self._reviewer is not None
+        review = Review("tool", self._task, self._agent, taken.call.arguments, tool=taken.call.name, arguments=taken.arguments)
+        try:
+            decision = await self._reviewer(review)
+        except Exception as error:  # noqa: BLE001  # a reviewer that fails has not agreed
+            self._stop(_caused(ToolError(f"the reviewer failed: {type(error).__name__}: {error}"), error))
+            return STOPPED
+        if decision.approved:
+            return None
+        return f"The reviewer refused this call{f': {decision.comment}' if decision.comment else '.'}"
+
+    async def _result(self, tool: Tool, arguments: Mapping[str, Any]) -> tuple[str, str | None]:
+        """The tool's result as text, and the kind of its error."""
+        late = TimeoutError(f"{tool.name} did not return within {tool.timeout:g} s" if tool.timeout else "")
+        try:
+            return self._cut(as_text(await within(tool.run(arguments), tool.timeout, late))), None
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) is not None and getattr(task, "cancelling", lambda: 0)():
+                raise
+            return self._error(f"{tool.name} failed: {type(error).__name__}"), "CancelledError"
+        except ToolUnavailableError as error:
+            self._stop(_caused(ToolError(str(error)), error))
+            return STOPPED, "ToolUnavailable"
+        except Exception as error:  # noqa: BLE001  # whatever a tool raises is told to the model
+            if error is late:
+                self.notes.append(f"tool {tool.name!r} did not return within {tool.timeout:g} s and was abandoned")
+                return self._error(str(error)), "Timeout"
+            return self._error(self._cut(f"{tool.name} failed: {type(error).__name__}: {error}")), type(error).__name__
+
+    def _cut(self, text: str) -> str:
+        """At most `limits.output_bytes` of a result: its beginning and end, with a mark between."""
+        data, limit = text.encode("utf-8", "replace"), self._limits.output_bytes
+        if len(data) <= limit:
+            return data.decode()
+        head, tail = data[: limit // 2], data[len(data) - limit // 2 :]
+        return f"{head.decode('utf-8', 'ignore')}\n[… {len(data) - limit:,} bytes left out …]\n{tail.decode('utf-8', 'ignore')}"
+
+    def _count(self, taken: _Call, result: str) -> None:
+        """The same call with the same result, again and again, leads nowhere."""
+        key = (taken.call.name, json.dumps(taken.arguments, sort_keys=True), result)
+        self._seen[key] += 1
+        if self._seen[key] >= IDENTICAL_CALLS:
+            self._stop(ToolError(f"{taken.call.name} was called {IDENTICAL_CALLS} times with the same arguments and the same result"))
+
+
+def _caused(error: RunError, cause: BaseException) -> RunError:
+    error.__cause__ = cause
+    return error
+
+
+def schema_fault(value: Any, schema: Mapping[str, Any]) -> str | None:
+    """Where and how `value` breaks a JSON Schema, None when it does not."""
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(value))
+    if error is None:
+        return None
+    where = error.json_path.removeprefix("$").removeprefix(".")
+    return f"{where}: {error.message[:500]}" if where else error.message[:500]

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-long lint types unit clean
+.PHONY: demo test test-long lint types unit docs clean
 
 demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py
@@ -31,6 +31,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
 	$(BIN)/unified-agents model install
 	@touch $(INSTALLED)
+
+# The pages that are made from data.
+docs: $(INSTALLED)
+	$(BIN)/python -m unified_agents.fidelity > docs/support-matrix.md
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

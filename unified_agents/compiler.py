@@ -144,13 +144,17 @@ def compile_team(
 def prepare(team: Team, options: Options) -> Prepared:
     """Check everything that can be checked before the framework is imported; errors as `compile_team`."""
     loaded = _load(team, options)
-    plan, configs = _bind(loaded, options)
-    chosen = choose_backend(plan.team, options.backend)
-    rows = fidelity(plan.team, chosen.adapter)
+    values, configs = _bind(loaded, options)
+    checked = loaded.raise_if_wrong()
+    chosen = choose_backend(checked, options.backend)
+    rows = fidelity(checked, chosen.adapter)
     refused = [row for row in rows if row.level == "refused" and (options.strict or not row.droppable)]
     if refused:
         raise UnsupportedFeatureError(chosen.name, [row.to_problem() for row in refused])
-    code = load_code(plan.team, options)
+    plan = make_plan(checked, values, {name: [configs[alias] for alias in model_names(checked, name)] for name in agents_in_use(checked)})
+    loaded.add(_outside(plan))
+    loaded.raise_if_wrong()
+    code = load_code(checked, options)
     layers = default_middleware(extra=[*options.middleware, *code.middleware])
     return Prepared(plan, chosen, chat_models(configs, options.models), layers, rows, code.toolbox, code.guardrails, options.reviewer)
 
@@ -301,8 +305,8 @@ def _load(team: Team, options: Options) -> Loaded:
     return loaded
 
 
-def _bind(loaded: Loaded, options: Options) -> tuple[Plan, dict[str, ModelConfig]]:
-    """The plan and the models by alias; inputs and environment are checked even when the file is already known to be wrong."""
+def _bind(loaded: Loaded, options: Options) -> tuple[dict[str, str], dict[str, ModelConfig]]:
+    """The inputs and the models by alias; looked at even when the file is already known to be wrong, to tell everything at once."""
     values: dict[str, str] = {}
     configs: dict[str, ModelConfig] = {}
     if loaded.team is not None:
@@ -311,11 +315,7 @@ def _bind(loaded: Loaded, options: Options) -> tuple[Plan, dict[str, ModelConfig
         if not any(p.path.startswith("models") for p in loaded.problems):
             configs, problems = resolve_models(loaded.team, options.models)
             loaded.add(problems)
-    team = loaded.raise_if_wrong()
-    plan = make_plan(team, values, {name: [configs[alias] for alias in model_names(team, name)] for name in agents_in_use(team)})
-    loaded.add(_outside(plan))
-    loaded.raise_if_wrong()
-    return plan, configs
+    return values, configs
 
 
 def _outside(plan: Plan) -> list[Problem]:

@@ -6,7 +6,7 @@ Adapters declare what differs from the core's table below. Only fields that a te
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ _EMULATED = (
     "models.*.model", "models.*.base_url", "models.*.api_key", "models.*.api_version", "models.*.temperature", "models.*.top_p", "models.*.seed",
     "models.*.max_tokens", "models.*.timeout", "models.*.extra_headers", "models.*.extra_body",
     "agents.*.name", "agents.*.role", "agents.*.goal", "agents.*.backstory", "agents.*.instructions", "agents.*.expertise",
-    "agents.*.responsibilities", "agents.*.personality", "agents.*.model", "agents.*.memory",
+    "agents.*.responsibilities", "agents.*.personality", "agents.*.model",
     "tasks.*.name", "tasks.*.description", "tasks.*.expected_output", "tasks.*.agent", "tasks.*.context", "tasks.*.after",
     "resilience.timeout", "resilience.fallback_models", "models.*.fallbacks",
     "agents.*.model[]", "agents.*.tools", "agents.*.max_iterations",
@@ -35,7 +35,7 @@ _EMULATED = (
 _REFUSED = (
     "fallback_backend", "models.*.context_window", "models.*.rate_limit",
     "agents.*.delegates_to", "agents.*.reports_to", "agents.*.fallback",
-    "agents.*.messaging", "agents.*.human",
+    "agents.*.messaging", "agents.*.memory", "agents.*.human", "tools.*.side_effects",
     "tasks.*.expertise", "tasks.*.participants", "tasks.*.speaker_selection", "tasks.*.max_rounds", "tasks.*.stop_when", "tasks.*.result",
     "delegation", "memory", "token_window", "resilience.retry", "resilience.circuit_breaker",
     "budget", "limits.delegation_depth", "limits.messages", "journal", "stream", "prices",
@@ -50,16 +50,17 @@ _NEVER_DROPPED = frozenset(
         "tasks.*.expertise",
         "tasks.*.guardrail",
         "delegation",
-        "limits",
+        "limits.delegation_depth",
+        "limits.messages",
         "budget",
     }
 )
 
+_TOOL_FIELDS = tuple(f"tools.*.{info.alias or name}" for name, info in ToolSpec.model_fields.items())
+
 CORE: Mapping[str, tuple[Level, str]] = {
-    **dict.fromkeys(_EMULATED, ("emulated", "put on the wire by the core, the same on every backend")),
+    **dict.fromkeys((*_EMULATED, *_TOOL_FIELDS), ("emulated", "by the core, the same on every backend")),
     **{field: ("refused", _NOT_YET.format(name=field.rsplit(".", 1)[-1].removesuffix("[]"))) for field in _REFUSED},
-    **{f"tools.*.{field}": ("emulated", "called by the core") for field in ToolSpec.model_fields if field != "with_"},
-    "tools.*.with": ("emulated", "called by the core"),
 }
 
 
@@ -126,3 +127,37 @@ def _entry(value: Any, path: str, pattern: str, table: Mapping[str, Any]) -> Ite
             yield from _entry(item, f"{path}.{name}", f"{pattern}.*", table)
     else:
         raise AssertionError(f"the fidelity table has no row for {pattern}")
+
+
+def support_matrix(adapters: Sequence[Adapter]) -> str:
+    """docs/support-matrix.md: every field of the format on every backend, from the same tables that runs go by."""
+    names = [adapter.name for adapter in adapters]
+    tables = [{**CORE, **adapter.fidelity} for adapter in adapters]
+    rows = [f"| `{field}` | {' | '.join(table[field][0] for table in tables)} | {_reason(field, names, tables)} |" for field in sorted(CORE)]
+    facts = [f"| {name} | {' | '.join('yes' if a.capabilities.get(name) else 'no' for a in adapters)} |" for name in _capabilities(adapters)]
+    return "\n".join([_MATRIX_HEAD, f"| field | {' | '.join(names)} | how |", "|---" * (len(names) + 2) + "|", *rows, "", "## Capabilities", "",
+                      f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|", *facts, ""])  # fmt: skip
+
+
+_MATRIX_HEAD = """\
+# Support matrix
+
+Made by `make docs` from the tables that `unified-agents check` prints and runs go by; the tests compare it and show every cell.
+`*` stands for a name; `agents.*.model[]` is a list of models. *native*: the framework's own feature. *emulated*: ours, equal in effect. *refused*: a run
+that uses it stops before any call, by name.
+"""
+
+
+def _reason(field: str, names: Sequence[str], tables: Sequence[Mapping[str, tuple[Level, str]]]) -> str:
+    own = [f"{name}: {table[field][1]}" for name, table in zip(names, tables, strict=True) if table[field] != CORE[field]]
+    return "; ".join(own) or CORE[field][1]
+
+
+def _capabilities(adapters: Sequence[Adapter]) -> list[str]:
+    return sorted({name for adapter in adapters for name in adapter.capabilities})
+
+
+if __name__ == "__main__":
+    from unified_agents.registry import backends
+
+    print(support_matrix([found.adapter for _, found in sorted(backends().items())]), end="")  # noqa: T201  # `make docs` takes it

@@ -57,6 +57,7 @@ class Request:
     body: Mapping[str, Any]
     headers: Mapping[str, str]
     path: str
+    query: str
     started: float
     ended: float
 
@@ -154,11 +155,11 @@ class ScriptedServer:
         if reply is None:
             self.unscripted.append(_text(body)[-200:])
             reply = Reply(status=400, body={"error": {"message": "unscripted request"}})
-        record = Request(body, request.headers.copy(), request.path, started, float("inf"))
+        record = Request(body, request.headers.copy(), request.path, request.query_string, started, float("inf"))
         self.requests.append(record)
         position = len(self.requests) - 1
         await asyncio.sleep(reply.delay)
-        self.requests[position] = Request(body, record.headers, record.path, started, time.monotonic())
+        self.requests[position] = Request(body, record.headers, record.path, record.query, started, time.monotonic())
         if reply.drop:
             assert request.transport is not None
             request.transport.close()

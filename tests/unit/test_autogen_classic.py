@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -91,6 +92,7 @@ def test_a_large_plan_is_spoken_to_its_end() -> None:
 def test_a_cancelled_chat_starts_no_task_that_was_waiting_for_its_turn() -> None:
     """Independent tasks could all start at once; cancelled during the first, the others are never begun."""
     started: list[str] = []
+    ended = threading.Event()
 
     async def cancelled() -> None:
         begun = asyncio.Event()
@@ -102,6 +104,8 @@ def test_a_cancelled_chat_starts_no_task_that_was_waiting_for_its_turn() -> None
         def listen(event: Any) -> None:
             if event.type == "TaskStarted":
                 started.append(event.task)
+            if event.type == "RunFailed":
+                ended.set()
 
         loop = asyncio.get_running_loop()
         spec = team({name: {} for name in ("one", "two", "three")})
@@ -112,6 +116,7 @@ def test_a_cancelled_chat_starts_no_task_that_was_waiting_for_its_turn() -> None
             await run
 
     asyncio.run(cancelled())
+    assert ended.wait(5)
     assert started == ["one"]
 
 

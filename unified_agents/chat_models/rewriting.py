@@ -108,6 +108,8 @@ def rewrite(
 
 def _chosen(tools: Sequence[Mapping[str, Any]], choice: ToolChoice) -> list[Mapping[str, Any]]:
     """The functions that may be called now."""
+    if not isinstance(tools, Sequence) or isinstance(tools, str):
+        raise ValueError("tools must be a list")
     functions = [_function(tool) for tool in tools]
     if choice == "none":
         return []
@@ -221,7 +223,10 @@ def bounded(schema: Schema, limits: Limits = _LADDER[0]) -> dict[str, Any]:
     Raises:
         ValueError: no finite value fits, a reference leads nowhere, or the schema is too large.
     """
-    found = _Bounder(schema, limits).value(schema, ())
+    try:
+        found = _Bounder(schema, limits).value(schema, ())
+    except (TypeError, AttributeError, KeyError, RecursionError) as error:  # its parts are not what JSON Schema says they are
+        raise ValueError(f"not a JSON schema: {json.dumps(schema, default=str)[:200]}") from error
     if found is None:
         raise ValueError("no finite value fits the schema")
     return found
@@ -390,7 +395,8 @@ def _string(schema: Schema, limits: Limits) -> dict[str, Any] | None:
         return {"type": "string", "pattern": pattern}
     if schema.get("format") in _FORMATS:
         return {"type": "string", "format": schema["format"]}
-    least, most = _whole_number(schema, "minLength"), _whole_number(schema, "maxLength", limits.text)
+    least = _whole_number(schema, "minLength")
+    most = _whole_number(schema, "maxLength", max(least, limits.text))
     return {"type": "string", "minLength": least, "maxLength": max(least, min(most, limits.text))} if least <= most else None
 
 

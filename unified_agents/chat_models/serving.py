@@ -170,7 +170,7 @@ def _rewritten(body: Mapping[str, Any]) -> Rewritten:
         raise _RefusedError(400, f"max_tokens: found {most!r}, expected a whole number from 1")
     try:
         return rewrite(body["messages"], body.get("tools") or (), body.get("response_format"), most, body.get("tool_choice") or "auto")
-    except (ValueError, TypeError, AttributeError) as error:  # the last two: a schema or message of a shape that JSON Schema does not know
+    except ValueError as error:
         raise _RefusedError(400, str(error)) from error
 
 

@@ -1,0 +1,366 @@
+"""Every cell of the support matrix: a field that is supported has an effect that is seen, and none without it; a refused one stops the run.
+
+A case is data: what the field adds to a small team, what must then be seen, and (by default) that it is not seen without the field.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unified_agents import RunError, RunResult, TeamSpec, UnsupportedFeatureError, run_team
+from unified_agents.fidelity import CORE, fidelity, support_matrix, used_fields
+from unified_agents.registry import backends
+from unified_agents.testing import Reply, ScriptedServer, call
+
+TOOLS = '''
+from dataclasses import dataclass, replace
+
+
+def lookup(q: str) -> str:
+    """S-DOCSTRING"""
+    return f"S-FOUND {q}"
+
+
+def fail(q: str) -> str:
+    """Fails."""
+    raise ValueError(q)
+
+
+def slow(q: str) -> str:
+    """Sleeps."""
+    import time
+    time.sleep(3)
+    return "late"
+
+
+class Made:
+    """A tool that is built."""
+
+    def __init__(self, word: str = "plain") -> None:
+        self.word = word
+
+    def __call__(self, q: str) -> str:
+        """S-MADE"""
+        return f"made {self.word}"
+
+
+def check(text: str) -> str | None:
+    return "S-FAULT" if text == "bad" else None
+
+
+@dataclass(frozen=True)
+class Loud:
+    async def __call__(self, request, call_next):
+        response = await call_next(request)
+        return replace(response, text=response.text + " S-LOUD")
+'''
+
+SERVER = """
+from mcp.server.fastmcp import FastMCP
+server = FastMCP("x")
+
+@server.tool()
+def mcp_lookup(q: str) -> str:
+    "S-MCP"
+    return "S-FROM-MCP"
+
+server.run()
+"""
+
+
+@dataclass
+class Seen:
+    """What a run left to look at."""
+
+    server: ScriptedServer
+    result: RunResult
+    error: RunError | None
+    reviews: list[Any]
+
+    @property
+    def text(self) -> str:
+        """Everything that was sent."""
+        return "\n".join(request.text for request in self.server.requests)
+
+    @property
+    def first(self) -> Mapping[str, Any]:
+        """The body of the first request."""
+        return self.server.requests[0].body
+
+
+@dataclass(frozen=True)
+class Case:
+    """`change` and `without` are merged into the small team; `effect` must hold with the first and not with the second."""
+
+    change: Mapping[str, Any]
+    effect: Callable[[Seen], Any]
+    without: Mapping[str, Any] = field(default_factory=dict)
+    answers: tuple[str | Reply, ...] = ("ok",)
+
+
+def agent(**fields: Any) -> dict[str, Any]:
+    """A change of the agent."""
+    return {"agents": {"a": fields}}
+
+
+def task(**fields: Any) -> dict[str, Any]:
+    """A change of the task."""
+    return {"tasks": {"t": fields}}
+
+
+def model(**fields: Any) -> dict[str, Any]:
+    """A change of the model."""
+    return {"models": {"default": fields}}
+
+
+def text(word: str) -> Callable[[Seen], bool]:
+    """The word was sent to the model."""
+    return lambda seen: word in seen.text
+
+
+def body(key: str, value: Any) -> Callable[[Seen], bool]:
+    """The first request holds the value."""
+    return lambda seen: seen.first.get(key) == value
+
+
+def error(kind: str) -> Callable[[Seen], bool]:
+    """The run failed with this kind of error."""
+    return lambda seen: type(seen.error).__name__ == kind
+
+
+USES = {**agent(tools=["lookup"]), "tools": {"lookup": {"python": "my_tools:lookup"}}}
+CALLS = (Reply(tool_calls=[call("lookup", {"q": "x"})]), "ok")
+SECOND = {"agents": {"b": {"role": "S-OTHER-ROLE", "goal": "G"}}}
+SEQUENCE = {"tasks": {"t": {}, "u": {"description": "AFTER", "agent": "a"}}}
+OTHER = {"models": {"other": {"model": "openai/S-OTHER", "base_url": "SAME"}}}
+
+
+def tool(**fields: Any) -> dict[str, Any]:
+    """A change of the tool that the agent uses."""
+    return merged(USES, {"tools": {"lookup": fields}})
+
+
+CASES: dict[str, Case] = {
+    "name": Case({"name": "S-TEAM"}, lambda seen: seen.result.team == "S-TEAM"),
+    "backend": Case({"backend": "THIS"}, lambda seen: seen.result.backend == "THIS", {"backend": "ANOTHER"}),
+    "process": Case(
+        {**SEQUENCE, "process": "sequential"}, lambda seen: "ANSWER" in seen.server.asked("AFTER")[0].text, {**SEQUENCE, "process": "graph"}, ("ANSWER", "two")
+    ),
+    "prompts": Case({"prompts": "neutral"}, lambda seen: seen.first["messages"][0]["content"] == "You are R.\n\nYour goal: G"),
+    "inputs.*": Case({"inputs": {"x": "S-INPUT"}, **task(description="MARK {x}")}, text("MARK S-INPUT"), {"inputs": {"x": "other"}, **task(description="MARK {x}")}),
+    "models.*.model": Case(model(model="groq/vendor/S-NAME"), body("model", "vendor/S-NAME")),
+    "models.*.base_url": Case(model(base_url="SAME/s-path"), lambda seen: seen.server.requests[0].path == "/v1/s-path/chat/completions"),
+    "models.*.api_key": Case(model(api_key="S-KEY"), lambda seen: seen.server.requests[0].headers.get("Authorization") == "Bearer S-KEY"),
+    "models.*.api_version": Case(model(api_version="S-V"), lambda seen: "api-version=S-V" in seen.server.requests[0].query),
+    "models.*.temperature": Case(model(temperature=0.3), body("temperature", 0.3)),
+    "models.*.top_p": Case(model(top_p=0.4), body("top_p", 0.4)),
+    "models.*.seed": Case(model(seed=5), body("seed", 5)),
+    "models.*.max_tokens": Case(model(max_tokens=6), body("max_tokens", 6)),
+    "models.*.timeout": Case(model(timeout=0.2), error("APITimeoutError"), answers=(Reply(text="late", delay=0.8),)),
+    "models.*.extra_headers": Case(model(extra_headers={"X-S": "S"}), lambda seen: seen.server.requests[0].headers.get("X-S") == "S"),
+    "models.*.extra_body": Case(model(extra_body={"top_k": 4}), body("top_k", 4)),
+    "models.*.fallbacks": Case(
+        {"models": {"default": {"fallbacks": ["other"]}, **OTHER["models"]}},
+        lambda seen: seen.result.output == "second", {}, (Reply(status=500), "second"),
+    ),
+    "agents.*.name": Case({"agents": {"S-AGENT": {"role": "R"}}, **task(agent="S-AGENT")}, lambda seen: seen.result.tasks["t"].agent == "S-AGENT"),
+    "agents.*.role": Case(agent(role="S-ROLE"), text("S-ROLE")),
+    "agents.*.goal": Case(agent(goal="S-GOAL"), text("S-GOAL")),
+    "agents.*.backstory": Case(agent(backstory="S-BACK"), text("S-BACK")),
+    "agents.*.instructions": Case(agent(instructions="S-INSTR"), text("S-INSTR")),
+    "agents.*.expertise": Case(agent(expertise=["S-EXP"]), text("S-EXP")),
+    "agents.*.responsibilities": Case(agent(responsibilities=["S-RESP"]), text("S-RESP")),
+    "agents.*.personality": Case(agent(personality={"tone": "S-TONE"}), text("S-TONE")),
+    "agents.*.model": Case({**agent(model="other"), **OTHER}, body("model", "S-OTHER"), OTHER),
+    "agents.*.model[]": Case({**agent(model=["default", "other"]), **OTHER}, lambda seen: seen.result.output == "second", OTHER, (Reply(status=500), "second")),
+    "agents.*.tools": Case(USES, text("S-FOUND x"), {}, CALLS),
+    "agents.*.max_iterations": Case({**USES, **agent(tools=["lookup"], max_iterations=1)}, lambda seen: "tools" not in seen.server.requests[-1].body, USES, CALLS),
+    "tasks.*.name": Case({"tasks": {"S-TASK": {"description": "MARK", "agent": "a"}}}, lambda seen: "S-TASK" in seen.result.tasks),
+    "tasks.*.description": Case(task(description="MARK S-DESC"), text("S-DESC")),
+    "tasks.*.expected_output": Case(task(expected_output="S-EXPECTED"), text("S-EXPECTED")),
+    "tasks.*.agent": Case({**SECOND, **task(agent="b")}, text("S-OTHER-ROLE"), SECOND),
+    "tasks.*.context": Case(
+        {"tasks": {"t": {}, "u": {"description": "AFTER", "agent": "a", "context": ["t"]}}},
+        lambda seen: "ANSWER" in seen.server.asked("AFTER")[0].text,
+        {**SEQUENCE, "process": "graph"},
+        ("ANSWER", "two"),
+    ),
+    "tasks.*.after": Case(
+        {"tasks": {"t": {}, "u": {"description": "AFTER", "agent": "a", "after": ["t"]}}},
+        lambda seen: "AFTER" in seen.server.requests[1].text and seen.server.requests[1].started >= seen.server.requests[0].ended,
+        {"tasks": {"t": {"after": ["u"]}, "u": {"description": "AFTER", "agent": "a"}}},
+        (Reply(text="one", delay=0.1), "two"),
+    ),
+    "tasks.*.output_schema": Case(task(output_schema={"type": "object"}), lambda seen: seen.result.structured == {"n": 1}, answers=('{"n": 1}',)),
+    "tasks.*.output_file": Case(task(output_file="S-FILE.txt"), lambda _: Path("S-FILE.txt").exists()),
+    "tasks.*.human_review": Case(task(human_review=True), lambda seen: [review.kind for review in seen.reviews] == ["answer"]),
+    "tasks.*.guardrail": Case(task(guardrail="my_tools:check"), text("S-FAULT"), answers=("bad", "good")),
+    "tasks.*.guardrail_retries": Case(
+        task(guardrail="my_tools:check", guardrail_retries=2), lambda seen: seen.result.output == "good", task(guardrail="my_tools:check"), ("bad", "bad", "good")
+    ),
+    "tasks.*.timeout": Case(task(timeout=0.3), error("TaskTimeoutError"), answers=(Reply(text="late", delay=0.8),)),
+    "resilience.timeout": Case({"resilience": {"timeout": 0.2}}, error("APITimeoutError"), answers=(Reply(text="late", delay=0.8),)),
+    "resilience.fallback_models": Case(
+        {"resilience": {"fallback_models": ["other"]}, **OTHER}, lambda seen: seen.result.output == "second", OTHER, (Reply(status=500), "second")
+    ),
+    "limits.tool_calls": Case({**USES, "limits": {"tool_calls": 0}}, error("LimitExceededError"), USES, CALLS),
+    "limits.tool_errors": Case({**USES, "limits": {"tool_errors": 0}}, error("ToolError"), USES, (Reply(tool_calls=[call("nope")]), "ok")),
+    "limits.output_bytes": Case({"limits": {"output_bytes": 1}}, error("LimitExceededError")),
+    "middleware": Case({"middleware": ["my_tools:Loud"]}, lambda seen: seen.result.output == "ok S-LOUD"),
+    "tools.*.name": Case(USES, lambda seen: [t["function"]["name"] for t in seen.first.get("tools", ())] == ["lookup"]),
+    "tools.*.python": Case(USES, text("S-FOUND x"), {}, CALLS),
+    "tools.*.with": Case(
+        {**agent(tools=["lookup"]), "tools": {"lookup": {"python": "my_tools:Made", "with": {"word": "S-WORD"}}}},
+        text("made S-WORD"),
+        {**agent(tools=["lookup"]), "tools": {"lookup": {"python": "my_tools:Made"}}},
+        CALLS,
+    ),
+    "tools.*.mcp": Case(
+        {**agent(tools=["files"]), "tools": {"files": {"mcp": {"command": sys.executable, "args": ["server.py"]}}}},
+        text("S-FROM-MCP"), {}, (Reply(tool_calls=[call("mcp_lookup", {"q": "x"})]), "ok"),
+    ),
+    "tools.*.description": Case(
+        {**USES, "tools": {"lookup": {"python": "my_tools:lookup", "description": "S-SAID"}}},
+        lambda seen: seen.first["tools"][0]["function"]["description"] == "S-SAID", USES,
+    ),
+    "tools.*.timeout": Case(
+        {**USES, "tools": {"lookup": {"python": "my_tools:slow", "timeout": 0.2}}}, text("did not return within 0.2 s"),
+        {**USES, "tools": {"lookup": {"python": "my_tools:slow"}}}, CALLS,
+    ),
+    "tools.*.requires_confirmation": Case(
+        {**USES, "tools": {"lookup": {"python": "my_tools:lookup", "requires_confirmation": True}}},
+        lambda seen: [review.kind for review in seen.reviews] == ["tool"], USES, CALLS,
+    ),
+}  # fmt: skip
+
+# What a refused field looks like in a file: just enough that the team is well formed.
+REFUSED: dict[str, Mapping[str, Any]] = {
+    "fallback_backend": {"fallback_backend": "autogen"},
+    "models.*.context_window": model(context_window=9000),
+    "models.*.rate_limit": model(rate_limit={"concurrency": 2}),
+    "agents.*.delegates_to": {**SECOND, "agents": {"a": {"delegates_to": ["b"]}, **SECOND["agents"]}},
+    "agents.*.reports_to": {"agents": {"a": {"reports_to": "b"}, **SECOND["agents"]}},
+    "agents.*.fallback": {"agents": {"a": {"fallback": "b"}, **SECOND["agents"]}},
+    "agents.*.messaging": agent(messaging=True),
+    "agents.*.memory": agent(memory=False),
+    "agents.*.human": agent(human=True),
+    "tools.*.side_effects": {**USES, "tools": {"lookup": {"python": "my_tools:lookup", "side_effects": True}}},
+    "tasks.*.expertise": task(expertise=["x"]),
+    "tasks.*.participants": {"tasks": {"t": {"agent": None, "participants": ["a"]}}},
+    "tasks.*.speaker_selection": {"tasks": {"t": {"agent": None, "participants": ["a"], "speaker_selection": "model"}}},
+    "tasks.*.max_rounds": {"tasks": {"t": {"agent": None, "participants": ["a"], "max_rounds": 3}}},
+    "tasks.*.stop_when": {"tasks": {"t": {"agent": None, "participants": ["a"], "stop_when": {"says": "x"}}}},
+    "tasks.*.result": {"tasks": {"t": {"agent": None, "participants": ["a"], "result": "last"}}},
+    "delegation": {"delegation": {"strategy": "round_robin"}},
+    "memory": {"memory": True},
+    "token_window": {"token_window": {"limit": 100}},
+    "resilience.retry": {"resilience": {"retry": {"max_attempts": 2}}},
+    "resilience.circuit_breaker": {"resilience": {"circuit_breaker": {"window": 5}}},
+    "budget": {"budget": {"tokens": 5}},
+    "limits.delegation_depth": {"limits": {"delegation_depth": 2}},
+    "limits.messages": {"limits": {"messages": 2}},
+    "journal": {"journal": True},
+    "stream": {"stream": True},
+    "prices": {"prices": {"openai/x": {"input_per_million": 1, "output_per_million": 1}}},
+}
+
+
+def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `change` laid over it, mapping by mapping."""
+    made = copy.deepcopy(dict(base))
+    for key, value in change.items():
+        made[key] = merged(made[key], value) if isinstance(value, Mapping) and isinstance(made.get(key), dict) else copy.deepcopy(value)
+    return made
+
+
+def small(server: ScriptedServer, change: Mapping[str, Any], backend: str) -> TeamSpec:
+    """The small team with a change; SAME, THIS and ANOTHER stand for the server's address, this backend and another."""
+    base = {
+        "name": "small",
+        "models": {"default": {"model": "openai/plain", "base_url": server.base_url}},
+        "agents": {"a": {"role": "R", "goal": "G"}},
+        "tasks": {"t": {"description": "MARK", "agent": "a"}},
+    }
+    another = next(name for name in sorted(backends()) if name != backend)
+    if list(change.get("tasks", ())) == ["S-TASK"]:
+        del base["tasks"]
+    return TeamSpec.model_validate(replaced(merged(base, change), {"SAME": server.base_url, "THIS": backend, "ANOTHER": another}))
+
+
+def replaced(value: Any, words: Mapping[str, str]) -> Any:
+    """`value` with some words replaced in all of its texts."""
+    if isinstance(value, dict):
+        return {key: replaced(item, words) for key, item in value.items()}
+    if isinstance(value, str):
+        return next((value.replace(word, text) for word, text in words.items() if value == word or value.startswith(f"{word}/")), value)
+    return value
+
+
+def run(server: ScriptedServer, change: Mapping[str, Any], backend: str, answers: tuple[str | Reply, ...]) -> Seen:
+    """Run the small team with a change; a model that is asked more often gets the last answer again."""
+    Path("my_tools.py").write_text(TOOLS)
+    Path("server.py").write_text(SERVER)
+    reviews: list[Any] = []
+    server.reply("", *answers, forever=True)
+    team = small(server, change, backend)
+    try:
+        result = run_team(team, backend=None if team.backend else backend, reviewer=lambda review: reviews.append(review) or True)  # type: ignore[func-returns-value]
+    except RunError as failure:
+        assert failure.result is not None
+        return Seen(server, failure.result, failure, reviews)
+    return Seen(server, result, None, reviews)
+
+
+def test_every_field_has_a_case() -> None:
+    """A field of the format without a case here fails: supported ones in CASES, refused ones in REFUSED."""
+    levels = {name: level for name, (level, _) in CORE.items()}
+    assert set(CASES) == {name for name, level in levels.items() if level != "refused"}
+    assert set(REFUSED) == {name for name, level in levels.items() if level == "refused"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_supported_field_has_its_effect(server: ScriptedServer, backend: str, name: str) -> None:
+    """With the field, what it promises is seen, and its row says how."""
+    case = CASES[name]
+    seen = run(server, case.change, backend, case.answers)
+    effect = case.effect(seen) if name != "backend" else seen.result.backend == backend
+    assert effect, (seen.error, seen.first)
+    rows = fidelity(small(server, case.change, backend), backends()[backend].adapter)
+    assert {row.level for row in rows if row.field == name} & {"native", "emulated"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_without_the_field_the_effect_is_not_there(server: ScriptedServer, backend: str, name: str) -> None:
+    """The negative control of each case."""
+    if name == "prompts" and not backends()[backend].adapter.capabilities["native_prompts"]:
+        return  # this framework has no wording of its own: native and neutral are one, as the capability says
+    case = CASES[name]
+    seen = run(server, case.without, backend, case.answers)
+    assert not (case.effect(seen) if name != "backend" else seen.result.backend == backend)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refused_field_stops_the_run(server: ScriptedServer, backend: str, name: str) -> None:
+    """By its name, with a reason, before any request; the rows say the same."""
+    Path("my_tools.py").write_text(TOOLS)
+    team = small(server, REFUSED[name], backend)
+    with pytest.raises(UnsupportedFeatureError) as caught:
+        run_team(team, backend=backend, reviewer=lambda _: True)
+    assert name in {field for _, field in used_fields(team)}
+    assert any("is not supported yet" in problem.message for problem in caught.value.problems)
+    assert server.requests == []
+
+
+def test_the_matrix_in_the_docs_is_the_tables() -> None:
+    """docs/support-matrix.md is what `make docs` would write, with no empty cell."""
+    ours = [found.adapter for name, found in sorted(backends().items()) if found.adapter.extra.startswith("unified-agents[")]
+    told = (Path(__file__).parent.parent.parent / "docs" / "support-matrix.md").read_text()
+    assert told == support_matrix(ours)
+    assert "|  |" not in told

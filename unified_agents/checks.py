@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from unified_agents.chat_models.providers import check_base_url, check_model, shown_url
 from unified_agents.errors import Problem, did_you_mean
-from unified_agents.spec import TaskSpec, TeamSpec
+from unified_agents.spec import ModelSpec, TaskSpec, TeamSpec
 from unified_agents.texts import placeholders, texts_of
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -115,13 +115,19 @@ def _chains(team: TeamSpec, field: str) -> Iterator[Problem]:
         yield Problem(f"agents.{cycle[0]}.{field}", f"a cycle: {' → '.join([*cycle, cycle[0]])}")
 
 
-def _models(team: TeamSpec) -> Iterator[Problem]:
-    for name, model in team.models.items():
+def check_models(models: Mapping[str, ModelSpec]) -> Iterator[Problem]:
+    """What is wrong with models by themselves: provider, name, address."""
+    for name, model in models.items():
         wrong = check_model(model.model)
         if wrong:
             yield Problem(f"models.{name}.model", wrong)
         if model.base_url is not None and (fault := check_base_url(model.base_url)):
             yield Problem(f"models.{name}.base_url", f"found {shown_url(model.base_url)}: {fault}")
+
+
+def _models(team: TeamSpec) -> Iterator[Problem]:
+    yield from check_models(team.models)
+    for name, model in team.models.items():
         yield from _references(f"models.{name}.fallbacks", "model", model.fallbacks, set(team.models) - {name}, name)
     for name, agent in team.agents.items():
         for index, model_name in enumerate(agent.model or ()):

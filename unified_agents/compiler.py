@@ -12,8 +12,8 @@ from typing import Any
 from typing_extensions import Self
 
 from unified_agents.chat_models import ChatModel, embedded
-from unified_agents.chat_models.providers import ModelConfig, check_model, resolve_model
-from unified_agents.checks import agents_in_use, check_team, is_inside
+from unified_agents.chat_models.providers import ModelConfig, check_model, resolve_model, sampling
+from unified_agents.checks import agents_in_use, check_models, check_team, is_inside
 from unified_agents.engine import engine
 from unified_agents.environment import read_environment
 from unified_agents.errors import Problem, SpecError, UnsupportedFeatureError
@@ -143,7 +143,7 @@ def compile_team(
 
 def prepare(team: Team, options: Options) -> Prepared:
     """Check everything that can be checked before the framework is imported; errors as `compile_team`."""
-    loaded = _load(team, options)
+    loaded = _with_models(_load(team, options), options.models)
     values, configs = _bind(loaded, options)
     checked = loaded.raise_if_wrong()
     chosen = choose_backend(checked, options.backend)
@@ -235,12 +235,12 @@ def choose_backend(team: TeamSpec, asked: str | None) -> Backend:
         BackendUnavailableError: unknown or not installed.
     """
     name = asked_backend(team, asked)
-    return get_backend(name) if name else default_backend()
+    return get_backend(name) if name is not None else default_backend()
 
 
 def asked_backend(team: TeamSpec, asked: str | None) -> str | None:
     """The name that argument, environment or file give, in this order."""
-    return asked or read_environment(team._folder).get(BACKEND_VARIABLE) or team.backend
+    return asked if asked is not None else read_environment(team._folder).get(BACKEND_VARIABLE) or team.backend
 
 
 @dataclass(frozen=True)
@@ -295,6 +295,28 @@ def outline(team: TeamSpec) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _with_models(loaded: Loaded, given: Models) -> Loaded:
+    """The team with replaced models in it, so that they are checked like its own; a ChatModel only answers for one."""
+    specs: dict[str, ModelSpec] = {}
+    for name, value in given.items():
+        if not _is_chat_model(value):
+            try:
+                specs[name] = _model_spec(value)
+            except ValueError as error:
+                loaded.add([Problem(f"models.{name}", _first_line(error))])
+    if loaded.team is not None and specs:
+        private = (loaded.team._folder, loaded.team._source, loaded.team._allowed)
+        loaded.team = loaded.team.model_copy(update={"models": {**loaded.team.models, **specs}})
+        loaded.team._folder, loaded.team._source, loaded.team._allowed = private
+        loaded.add(list(check_models(specs)))
+    return loaded
+
+
+def _first_line(error: ValueError) -> str:
+    found = getattr(error, "errors", None)
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in found()) if found else str(error)
 
 
 def _load(team: Team, options: Options) -> Loaded:
@@ -369,10 +391,10 @@ def _unused(team: TeamSpec, replaced: Models) -> list[str]:
 def _resolve(team: TeamSpec, alias: str, given: Any, env: Mapping[str, str], timeout: float) -> tuple[ModelConfig | None, list[Problem]]:
     path = f"models.{alias}"
     if _is_chat_model(given):
-        spec = team.models.get(alias, ModelSpec(model=f"custom/{alias}"))
+        spec = team.models.get(alias) or ModelSpec(model=alias if "/" in alias else f"custom/{alias}")
         provider, _, name = spec.model.partition("/")
-        return ModelConfig(alias, provider, name, base_url="", timeout=spec.timeout or timeout), []
-    spec = _model_spec(given) if given is not None else _declared(team, alias, env)
+        return ModelConfig(alias, provider, name, base_url="", timeout=spec.timeout or timeout, sampling=sampling(spec)), []
+    spec = _declared(team, alias, env)
     wrong = check_model(spec.model)
     if wrong is None and spec.model.startswith("local/"):
         wrong = embedded.lacking(spec.model.removeprefix("local/"))

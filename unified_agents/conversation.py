@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from unified_agents import prompts
 from unified_agents.answers import Accepted, AnswerDesk, Fault, response_format, schema_text, write_output
-from unified_agents.chat_models import ChatRequest, ChatResponse, Message, monotonic
+from unified_agents.chat_models import ChatRequest, ChatResponse, Message, clean_text, monotonic
 from unified_agents.engine import engine, in_thread, within
 from unified_agents.errors import EmptyAnswerError, LimitExceededError, TaskTimeoutError
 from unified_agents.plan import Step
@@ -88,6 +88,11 @@ class Conversation:
     def duration_s(self) -> float:
         """Seconds since the task was given to the agent."""
         return monotonic() - self._started
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is an answer, or a failure."""
+        return self.answer is not None or self.error is not None
 
     @property
     def notes(self) -> list[str]:
@@ -262,4 +267,5 @@ class Conversation:
             conversation=self.key,
             turn=self._turn,
         )
-        return await self._seam.call(request)
+        response = await self._seam.call(request)
+        return replace(response, text=clean_text(response.text or ""))

@@ -15,6 +15,8 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from unified_agents.errors import TaskError
+
 T = TypeVar("T")
 
 
@@ -33,6 +35,11 @@ class Engine:
         self.loop.run_forever()
 
     @property
+    def alive(self) -> bool:
+        """Whether this process made it and its thread runs."""
+        return self.pid == os.getpid() and self._thread.is_alive()
+
+    @property
     def inside(self) -> bool:
         """Whether the caller runs on the engine's own thread."""
         return threading.current_thread() is self._thread
@@ -49,7 +56,9 @@ class Engine:
         """
         if self.inside:
             coroutine.close()
-            raise RuntimeError("Engine.run was called from the engine's own thread; await the coroutine instead")
+            raise RuntimeError(
+                "a blocking call inside a layer, model or async tool would wait for itself: await run_team_async(…) there instead of run_team(…)"
+            )
         future = self.submit(coroutine)
         try:
             return future.result()
@@ -93,10 +102,10 @@ def engine() -> Engine:
     """The process's engine, made at first use and anew after a fork."""
     global _engine
     current = _engine
-    if current is not None and current.pid == os.getpid():
+    if current is not None and current.alive:
         return current
     with _lock:
-        if _engine is None or _engine.pid != os.getpid():
+        if _engine is None or not _engine.alive:
             _engine = Engine()
             atexit.register(_engine.close)
         return _engine
@@ -111,12 +120,20 @@ def _forget_lock() -> None:
 os.register_at_fork(after_in_child=_forget_lock)
 
 
+async def tamed(work: Awaitable[T]) -> T:
+    """`work`, with what would end the engine's thread (asyncio lets it through every task) turned into an error."""
+    try:
+        return await work
+    except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
+        raise TaskError(f"{type(error).__name__} was raised by a model, layer, tool or check") from error
+
+
 async def within(awaitable: Awaitable[T], left: Callable[[], float] | float | None, late: Exception) -> T:
     """The result of `awaitable`; when no time is left it is cancelled and `late` is raised. A timeout of its own making stays its own.
 
     `left` is in seconds, or a function that says how many are left now; None is for ever.
     """
-    task = asyncio.ensure_future(awaitable)
+    task = asyncio.ensure_future(tamed(awaitable))
     try:
         while True:
             seconds = left() if callable(left) else left
@@ -151,8 +168,11 @@ async def in_thread(function: Callable[[], T], name: str) -> T:
         error: BaseException | None = None
         try:
             value = function()
-        except BaseException as caught:  # noqa: BLE001  # whatever it was, it belongs to the one who awaits
+        except Exception as caught:  # noqa: BLE001  # whatever it was, it belongs to the one who awaits
             error = caught
+        except BaseException as caught:  # noqa: BLE001  # as itself it would end the thread of the one who awaits
+            error = RuntimeError(f"{type(caught).__name__} was raised on thread {name!r}")
+            error.__cause__ = caught
         with contextlib.suppress(RuntimeError):  # the loop may be closed by now
             loop.call_soon_threadsafe(settle, error, value)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from dotenv import dotenv_values
+
+from unified_agents.errors import Problem, SpecError
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
@@ -16,12 +18,30 @@ def read_environment(folder: Path | None = None) -> dict[str, str]:
     """The process environment, filled up from `.env` beside the team file, then from `.env` in the working folder.
 
     Nothing is overridden and `os.environ` is not changed.
+
+    Raises:
+        SpecError: a `.env` that cannot be read.
     """
     merged: dict[str, str] = {}
-    for path in _unique([Path.cwd() / ".env", *([folder / ".env"] if folder else [])]):
+    for path in dict.fromkeys([*_working_folder(), *([folder / ".env"] if folder else [])]):
         if path.is_file():
-            merged.update({k: v for k, v in dotenv_values(path, interpolate=False).items() if v is not None})
+            merged.update(_read(path))
     return {**merged, **os.environ}
+
+
+def _working_folder() -> list[Path]:
+    try:
+        return [Path.cwd() / ".env"]
+    except FileNotFoundError:  # it was deleted
+        return []
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        return {name: value for name, value in dotenv_values(path, interpolate=False).items() if value is not None}
+    except (OSError, UnicodeDecodeError) as error:
+        said = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise SpecError([Problem("", f"cannot be read: {said}")], str(path)) from None
 
 
 def expand(text: str, env: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -44,5 +64,6 @@ def expand(text: str, env: Mapping[str, str]) -> tuple[str, list[str]]:
     return _REFERENCE.sub(value, text), missing
 
 
-def _unique(paths: Iterable[Path]) -> list[Path]:
-    return list(dict.fromkeys(paths))
+def malformed(text: str) -> bool:
+    """Whether a `${` is left that is no `${VAR}` or `${VAR:-default}`."""
+    return "${" in _REFERENCE.sub("", text)

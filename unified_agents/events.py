@@ -28,7 +28,8 @@ class Event:
 
     def to_dict(self) -> dict[str, Any]:
         """The event as plain JSON data."""
-        return {"type": self.type, **dataclasses.asdict(self)}
+        fields = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in dataclasses.asdict(self).items()}
+        return {"type": self.type, **fields}
 
 
 @dataclass(frozen=True, kw_only=True)

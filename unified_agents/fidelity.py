@@ -133,8 +133,12 @@ def support_matrix(adapters: Sequence[Adapter]) -> str:
     """docs/support-matrix.md: every field of the format on every backend, from the same tables that runs go by."""
     names = [adapter.name for adapter in adapters]
     tables = [{**CORE, **adapter.fidelity} for adapter in adapters]
-    rows = [f"| `{field}` | {' | '.join(table[field][0] for table in tables)} | {_reason(field, names, tables)} |" for field in sorted(CORE)]
-    facts = [f"| {name} | {' | '.join('yes' if a.capabilities.get(name) else 'no' for a in adapters)} |" for name in _capabilities(adapters)]
+    rows = [
+        f"| `{field}` | {' | '.join(table[field][0] for table in tables)} | {_reason(field, names, tables)} |" for field in sorted(CORE)
+    ]
+    facts = [
+        f"| {name} | {' | '.join('yes' if a.capabilities.get(name) else 'no' for a in adapters)} |" for name in _capabilities(adapters)
+    ]
     return "\n".join([_MATRIX_HEAD, f"| field | {' | '.join(names)} | how |", "|---" * (len(names) + 2) + "|", *rows, "", "## Capabilities", "",
                       f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|", *facts, ""])  # fmt: skip
 

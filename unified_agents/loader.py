@@ -12,9 +12,9 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from unified_agents.checks import check_team, models_in_use
-from unified_agents.environment import expand, read_environment
+from unified_agents.environment import expand, malformed, read_environment
 from unified_agents.errors import Problem, SpecError, did_you_mean
-from unified_agents.reading import Marks, ReadError, plain_scalar, read_text
+from unified_agents.reading import MAX_BYTES, Marks, ReadError, plain_scalar, read_text
 from unified_agents.spec import ModelSpec, TeamSpec
 
 # What other tools call it: their key to ours.
@@ -122,6 +122,8 @@ def read_team(
     """
     loaded = Loaded(str(path))
     try:
+        if Path(path).stat().st_size > MAX_BYTES:
+            raise ReadError(Problem("", f"the file is larger than {MAX_BYTES:,} bytes"))
         text = Path(path).read_text(encoding="utf-8-sig")
         loaded.data, loaded.marks = read_text(text, is_json=str(path).lower().endswith(".json"))
     except ReadError as error:
@@ -147,38 +149,33 @@ def _apply(loaded: Loaded, settings: Mapping[str, str]) -> None:
         try:
             value = read_text(text)[0]
         except ReadError as error:
-            loaded.problems.append(Problem(path, f"--set {path}={text}: {error}"))
+            loaded.problems.append(Problem(path, f"--set {path}: {error}"))
             continue
         if not _set(loaded.data, path, value):
             loaded.problems.append(Problem(path, f"--set {path}: there is no such place in the file"))
 
 
 def _set(data: Any, path: str, value: Any) -> bool:
-    rest = path
-    while rest:
+    """Put a value where a written path leads, making mappings on the way; False when there is no such place."""
+    rest, depth = path, 0
+    while True:
         step = _next_key(rest, data)
-        if step is None:
+        if step is None or not isinstance(data, (dict, list)):
             return False
         key, rest = step
-        if rest:
-            index = _index(data, key)
-            if isinstance(data, dict) and (index is None or data[index] is None):
-                data[key] = {}
-                index = key
-            if index is None:
+        index = _index(data, key)
+        if index is None:
+            if not isinstance(data, dict) or not isinstance(key, str):
                 return False
-            if isinstance(data[index], str) and rest:
-                data[index] = {"model": data[index]}  # `models.default.temperature` where models.default is the shorthand
-            data = data[index]
-        elif isinstance(data, (dict, list)):
-            index = _index(data, key)
-            if isinstance(data, dict):
-                data[key if index is None else index] = value
-            elif index is None:
-                return False
-            else:
-                data[index] = value
-    return True
+            index = key
+        if not rest:
+            data[index] = value
+            return True
+        if isinstance(data, dict) and data.get(index) is None:
+            data[index] = {}
+        elif isinstance(data[index], str) and depth == 1 and path.startswith("models"):
+            data[index] = {"model": data[index]}  # `models.default.temperature` where models.default is the shorthand
+        data, depth = data[index], depth + 1
 
 
 def _validate(loaded: Loaded, path: Path, provided: Collection[str], given_tools: Collection[str]) -> None:
@@ -243,6 +240,9 @@ def _expanded(value: Any, path: tuple[Any, ...], env: Mapping[str, str], missing
     if not isinstance(value, str) or "${" not in value:
         return value
     text, lacking = expand(value, env)
+    if malformed(value):
+        missing[_path_text(path)] = (Problem(_path_text(path), "holds a ${ that is neither ${VAR} nor ${VAR:-default}"), None)
+        return value
     if not lacking:
         return _typed(text, path)
     said = f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not set: export it, put it into .env, or write ${{{lacking[0]}:-default}}"
@@ -410,7 +410,7 @@ def _next_key(path: str, data: Any) -> tuple[Any, str] | None:
     path = path.removeprefix(".")
     if path.startswith("["):
         number, _, rest = path[1:].partition("]")
-        return (int(number), rest) if number.isdigit() else None
+        return (int(number), rest) if number.isascii() and number.isdigit() else None
     names = (
         data if isinstance(data, dict) else [item.get("name") for item in data if isinstance(item, dict)] if isinstance(data, list) else []
     )

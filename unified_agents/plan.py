@@ -10,7 +10,7 @@ from unified_agents.chat_models.providers import ModelConfig
 from unified_agents.checks import agents_in_use, team_texts, waits_for
 from unified_agents.errors import Problem, did_you_mean
 from unified_agents.spec import AgentSpec, TaskSpec, TeamSpec
-from unified_agents.texts import as_text, filled, placeholders
+from unified_agents.texts import as_text, filled, identifier, placeholders
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,10 @@ class Step:
     def name(self) -> str:
         """The task's name."""
         return self.task.name
+
+    def participant(self, index: int) -> str:
+        """A name for the agent of this step that is an identifier, and unique when `index` is the step's."""
+        return f"{identifier(self.agent.name)}_{index + 1}"
 
 
 @dataclass(frozen=True)

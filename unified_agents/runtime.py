@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeVar
 
 from unified_agents.adapter import NativeTeam
 from unified_agents.chat_models import monotonic
@@ -21,6 +21,8 @@ from unified_agents.plan import Plan
 from unified_agents.result import ResultBuilder, RunResult
 from unified_agents.review import Reviewer
 from unified_agents.walk import Seam, TaskOutcome
+
+T = TypeVar("T")
 
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _CANCEL_SECONDS = 1.0
@@ -75,13 +77,24 @@ def new_run_id() -> str:
     return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
-async def execute(prepared: Prepared, on_event: Listener | None = None, run_id: str | None = None) -> RunResult:
-    """Run a prepared team once, on the engine's loop; errors as `run_team`."""
+async def execute(
+    prepared: Prepared,
+    on_event: Listener | None = None,
+    run_id: str | None = None,
+    on_cancelled: Callable[[RunResult], None] = lambda _: None,
+) -> RunResult:
+    """Run a prepared team once, on the engine's loop; errors as `run_team`. `on_cancelled` gets the result of a run that was cancelled."""
+    if on_event is not None and not callable(on_event):
+        raise SpecError([Problem("on_event", f"found {type(on_event).__name__}, expected a function that takes an Event")])
     if run_id is not None and not _RUN_ID.fullmatch(run_id):
         raise SpecError([Problem("run_id", f"found {run_id!r}, allowed: 1 to 128 of A-Z a-z 0-9 . _ -")])
     run = _Run(prepared, run_id or new_run_id(), Dispatcher(on_event))
     try:
         return await run.go()
+    except asyncio.CancelledError:
+        if run.cancelled is not None:
+            on_cancelled(run.cancelled)
+        raise
     finally:
         await in_thread(run.dispatcher.close, "unified-agents-close")
 
@@ -93,6 +106,7 @@ class _Run:
         self.prepared, self.run_id, self.dispatcher = prepared, run_id, dispatcher
         self.builder = ResultBuilder(prepared.plan, prepared.backend, run_id)
         self.started = monotonic()
+        self.cancelled: RunResult | None = None
 
     def emit(self, event: Event) -> None:
         self.builder.take(event)
@@ -109,7 +123,7 @@ class _Run:
         try:
             await self._run_with_tools(plan)
         except asyncio.CancelledError:
-            self._end(RunCancelledError("the run was cancelled"))
+            self.cancelled = self._end(RunCancelledError("the run was cancelled")).result
             raise
         except RunError as error:
             raise self._end(error) from error.__cause__
@@ -126,14 +140,14 @@ class _Run:
         toolbox = self.prepared.toolbox
         try:
             seam = self.prepared.seam(await toolbox.open(), [Trace(self.emit)], self.emit)
-            team = await in_thread(lambda: self.prepared.backend.adapter.build(plan, seam), "unified-agents-build")
+            team = await self._framework(in_thread(lambda: self.prepared.backend.adapter.build(plan, seam), "unified-agents-build"))
             await self._run_native(team, seam)
         finally:
             await toolbox.close()
 
     async def _run_native(self, team: NativeTeam, seam: Seam) -> None:
         """Run the framework's team; when this is cancelled, end it and wait a moment for its tasks to be reported."""
-        running = asyncio.ensure_future(team.run(self.report))
+        running = asyncio.ensure_future(self._framework(team.run(self.report)))
         try:
             await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -141,12 +155,18 @@ class _Run:
             team.cancel()
             await asyncio.wait([running], timeout=_CANCEL_SECONDS)
             raise
-        except BackendError:
+        finally:
+            seam.cancel()  # whatever a framework that failed left under way must not go on asking
+
+    async def _framework(self, work: Awaitable[T]) -> T:
+        """What a framework does, with any error of its own as a BackendError."""
+        try:
+            return await work
+        except RunError:
             raise
         except Exception as error:
-            raise BackendError(
-                f"{self.prepared.backend.name} failed: {type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-            ) from error
+            said = next(iter(str(error).splitlines()), "")
+            raise BackendError(f"{self.prepared.backend.name} failed: {type(error).__name__}: {said}") from error
 
     def _end(self, error: RunError) -> RunError:
         """The error with the run's result on it, once everything that will not run is said."""

@@ -409,6 +409,8 @@ class TeamSpec(_Spec):
                         raise ValueError(f"two different agents are called {held.name!r}")
                     agents[held.name] = held
                     queue.append(held)
+                elif isinstance(held, TaskSpec) and self.tasks.get(held.name, held) != held:
+                    raise ValueError(f"two different tasks are called {held.name!r}")
         object.__setattr__(self, "agents", agents)  # the one place where a spec is completed after its fields are known
         return self
 

@@ -5,15 +5,25 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from unified_agents.errors import BackendError
+
 HOME_VARIABLE = "UNIFIED_AGENTS_HOME"
 
 
 def state_folder() -> Path:
-    """The state folder, made if need be: private to its owner, and ignoring itself for git. UNIFIED_AGENTS_HOME names another."""
-    folder = Path(os.environ.get(HOME_VARIABLE) or ".unified_agents").absolute()
-    if not folder.is_dir():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ignore = folder / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n", encoding="utf-8")
+    """The state folder, made if need be: private to its owner, and ignoring itself for git. UNIFIED_AGENTS_HOME names another.
+
+    Raises:
+        BackendError: it cannot be made.
+    """
+    named = os.environ.get(HOME_VARIABLE) or ".unified_agents"
+    try:
+        folder = Path(named).absolute()
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise BackendError(
+            f"the state folder {named} cannot be made ({error.strerror}): set {HOME_VARIABLE} to a folder that can be written"
+        ) from error
     return folder

@@ -26,9 +26,16 @@ def fill(text: str, values: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda match: "{" + match.group(1) + "}" if match.group(1) else values[match.group(2)], text)
 
 
+def identifier(name: str) -> str:
+    """A Python identifier that still reads like `name`, for frameworks that take no other names."""
+    plain = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_")[:40]
+    return plain if plain.isidentifier() else f"_{plain}"
+
+
 def as_text(value: Any) -> str:
     """How an input reads in a prompt: text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text.encode("utf-8", "replace").decode("utf-8")  # without lone surrogates, which cannot be sent
 
 
 def texts_of(spec: AgentSpec | TaskSpec) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 from unified_agents import prompts
 from unified_agents.chat_models import ChatModel, ChatRequest, ChatResponse
 from unified_agents.conversation import Conversation
+from unified_agents.engine import tamed
 from unified_agents.errors import BackendError, RunCancelledError, RunError, TaskError
 from unified_agents.events import Event, MessageSent, TaskCompleted, TaskFailed, TaskStarted
 from unified_agents.middleware import CallNext, Middleware, chain
@@ -100,17 +102,18 @@ def _handover(step: Step, item: prompts.Earlier, when: datetime) -> MessageSent:
 
 def _outcome(conversation: Conversation, cancelled: bool) -> TaskOutcome:
     answer, accepted = conversation.answer, conversation.accepted
+    error = None if answer else _run_error(conversation, cancelled)
     return TaskOutcome(
         task=conversation.step.name,
         agent=conversation.agent.name,
-        status="completed" if answer is not None else "cancelled" if cancelled else "failed",
+        status="completed" if answer is not None else "cancelled" if isinstance(error, RunCancelledError) else "failed",
         started_at=conversation.started_at,
         duration_s=conversation.duration_s,
         output=answer.text if answer else None,
         structured=accepted.structured if accepted else None,
         truncated=bool(answer and answer.truncated),
         notes=tuple(conversation.notes),
-        error=None if answer else _run_error(conversation, cancelled),
+        error=error,
     )
 
 
@@ -118,7 +121,8 @@ def _run_error(conversation: Conversation, cancelled: bool) -> RunError:
     """The original error as one of ours, with the task's name."""
     original = conversation.error
     if isinstance(original, RunError):
-        error = original
+        error = copy.copy(original)  # one exception object may be raised by two tasks; each has its own name and result
+        error.__cause__, error.__traceback__ = original.__cause__, original.__traceback__
     elif cancelled or isinstance(original, asyncio.CancelledError):
         error = RunCancelledError("the run was cancelled")
     else:
@@ -162,18 +166,36 @@ class Seam:
         Raises:
             RunCancelledError: the run was cancelled before.
         """
-        task = asyncio.ensure_future(work)
+        task = asyncio.ensure_future(tamed(work))
         if self.cancelled:
             task.cancel()
             raise RunCancelledError("the run was cancelled")
         self._work.add(task)
         task.add_done_callback(self._work.discard)
-        return await task
+        try:
+            await asyncio.wait({task})  # not `await task`: a cancellation of ours and one that somebody's code raised must stay two things
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if task.cancelled():
+            raise (
+                RunCancelledError("the run was cancelled")
+                if self.cancelled
+                else TaskError("CancelledError was raised by a model, layer or check")
+            )
+        return task.result()
 
     async def call(self, request: ChatRequest) -> ChatResponse:
-        """One model call through all layers."""
+        """One model call through all layers.
+
+        Raises:
+            TypeError: a layer or model returned something else than a ChatResponse.
+        """
         call: CallNext = chain(self.layers, self._answer)
-        return await call(request)
+        response = await call(request)
+        if not isinstance(response, ChatResponse):
+            raise TypeError(f"a layer or model returned {type(response).__name__}, expected a ChatResponse")
+        return response
 
     async def _answer(self, request: ChatRequest) -> ChatResponse:
         return await self.models[request.model.alias](request)

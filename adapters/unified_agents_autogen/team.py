@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +27,7 @@ from autogen_core import CancellationToken, DefaultTopicId, MessageContext, even
 from unified_agents.adapter import NativeTeam, Plan, Report, Seam, Step, TaskOutcome, Walk
 from unified_agents.errors import BackendError
 from unified_agents.prompts import system_text
+from unified_agents.texts import identifier
 from unified_agents_autogen.model import ConversationClient
 from unified_agents_autogen.tools import ForwardTool
 
@@ -58,7 +58,7 @@ class PlanGroupChat(BaseGroupChat):
 
     def __init__(self, plan: Plan, seam: Seam) -> None:
         self._seam = seam
-        self._steps = {participant_name(step, index): step for index, step in enumerate(plan.steps)}
+        self._steps = {step.participant(index): step for index, step in enumerate(plan.steps)}
         self._clients = {name: ConversationClient() for name in self._steps}
         self._tools = {name: [ForwardTool(tool) for tool in seam.tools.get(step.agent.name, ())] for name, step in self._steps.items()}
         self._report: Report | None = None
@@ -97,16 +97,24 @@ class PlanGroupChat(BaseGroupChat):
         """
         if task is not None:
             raise ValueError("a compiled team runs the tasks it was compiled from: call run() without task")
-        self._walk, self._broken = self._seam.start(), None
+        if self._walk is not None:  # its participants remember, and its queues belong to the loop of the first run
+            raise RuntimeError("a compiled AutoGen team runs once: call compile_team(…) for each run")
+        self._walk = self._seam.start()
+        last: TaskResult | None = None
         try:
             async for message in super().run_stream(cancellation_token=cancellation_token, output_task_messages=output_task_messages):
-                if isinstance(message, TaskResult) and self._report is None and self._walk.failure is not None:
-                    raise self._walk.failure
-                yield message
+                if isinstance(message, TaskResult):
+                    last = message
+                else:
+                    yield message
         except RuntimeError:
             if self._broken is not None:  # AgentChat makes a RuntimeError of everything, with a traceback for a message
                 raise self._broken from None
             raise
+        if self._report is None and self._walk.failure is not None:
+            raise self._walk.failure
+        if last is not None:
+            yield last
 
     def _create_group_chat_manager_factory(self, **options: Any) -> Callable[[], PlanManager]:  # type: ignore[override]  # named as there
         return lambda: PlanManager(chat=self, **options)
@@ -196,14 +204,3 @@ class PlanManager(BaseGroupChatManager):
     async def load_state(self, state: Mapping[str, Any]) -> None:
         """As `save_state` gave it."""
         self._message_thread = [self._message_factory.create(message) for message in state["message_thread"]]
-
-
-def identifier(name: str) -> str:
-    """A Python identifier that still reads like `name`; AgentChat takes no other names."""
-    plain = re.sub(r"\W+", "_", name).strip("_")[:40]
-    return plain if plain.isidentifier() else f"_{plain}"
-
-
-def participant_name(step: Step, index: int) -> str:
-    """Unique within the team, whatever the names become as identifiers."""
-    return f"{identifier(step.agent.name)}_{index + 1}"

@@ -27,7 +27,6 @@ ADAPTER = AutoGenClassicAdapter(
     rank=3,
     capabilities={"parallel_tasks": False, "native_prompts": False},
     fidelity={
-        "agents.*.tools": ("refused", "tools are not forwarded to classic AutoGen yet; use another backend for this team"),
         "process": ("emulated", _ONE_BY_ONE),
         "tasks.*.agent": ("native", "a ConversableAgent of the group chat"),
         "tasks.*.context": ("emulated", _ONE_BY_ONE),

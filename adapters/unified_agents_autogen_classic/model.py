@@ -13,6 +13,7 @@ import unified_agents_autogen_classic.quiet  # noqa: F401  # before anything of 
 from autogen import ModelClient
 
 from unified_agents.adapter import Conversation, ConversationStopped
+from unified_agents_autogen_classic.tools import native_calls
 
 # In place of an error: an exception would end the whole chat. The manager reads the conversation, not this.
 STOPPED = "The task failed."
@@ -32,10 +33,11 @@ class ConversationClient(ModelClient):
         conversation = self._conversation()
         assert conversation is not None
         try:
-            text = conversation.chat_blocking(plain(params["messages"])).text
+            response = conversation.chat_blocking(plain(params["messages"]))
+            said = native_calls(conversation, response.tool_calls) if response.tool_calls else response.text
         except ConversationStopped:
-            text = STOPPED
-        return SimpleNamespace(choices=[SimpleNamespace(message=SimpleNamespace(content=text))], message_retrieval_function=None)
+            said = STOPPED
+        return SimpleNamespace(choices=[SimpleNamespace(message=SimpleNamespace(content=said))], message_retrieval_function=None)
 
     def message_retrieval(self, response: Any) -> list[Any]:
         """The answers in a completion."""
@@ -52,11 +54,12 @@ class ConversationClient(ModelClient):
 
 
 def plain(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """AutoGen's messages as they go on the wire: role and text, without speakers' names and without an empty system message."""
-    return [_plain(message) for message in messages if message["content"] or message["role"] != "system"]
+    """AutoGen's messages as they go on the wire: role and text, without speakers' names and without an empty system message.
 
-
-def _plain(message: Mapping[str, Any]) -> dict[str, Any]:
-    if message["role"] not in ("system", "user") or not isinstance(message["content"], str):
-        raise TypeError(f"a message of role {message['role']!r} in a conversation without tools")
-    return {"role": message["role"], "content": message["content"]}
+    Those of tools come after the opening, which is all that the conversation takes from here.
+    """
+    return [
+        {"role": message["role"], "content": message["content"]}
+        for message in messages
+        if message["content"] or message["role"] != "system"
+    ]

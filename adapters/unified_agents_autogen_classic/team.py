@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 # isort: off
@@ -14,10 +13,11 @@ from unified_agents_autogen_classic import quiet  # before anything of the frame
 # isort: on
 from autogen import ConversableAgent, GroupChat, GroupChatManager
 
-from unified_agents.adapter import Conversation, NativeTeam, Plan, Report, Seam, Step, TaskOutcome, Walk
+from unified_agents.adapter import Conversation, NativeTeam, Plan, Report, Seam, Step, TaskOutcome, Tool, Walk
 from unified_agents.engine import engine, in_thread
 from unified_agents.prompts import system_text
 from unified_agents_autogen_classic.model import ConversationClient
+from unified_agents_autogen_classic.tools import native_functions
 
 Done = Callable[[TaskOutcome], None]
 
@@ -78,15 +78,21 @@ class Initiator(ConversableAgent):
 class Speaker(ConversableAgent):
     """The agent of one task; its model client answers from the conversation that is open."""
 
-    def __init__(self, step: Step, index: int) -> None:
+    def __init__(self, step: Step, index: int, tools: Sequence[Tool]) -> None:
         self.step = step
         self.conversation: Conversation | None = None
         model = {"model": step.model.name or "model", "model_client_cls": ConversationClient.__name__}
         super().__init__(
-            participant_name(step, index), system_message=system_text(step.agent), description=step.agent.role or step.agent.name,
+            step.participant(index), system_message=system_text(step.agent), description=step.agent.role or step.agent.name,
             llm_config={"config_list": [model], "cache_seed": None}, **_SETTINGS,
         )  # fmt: skip
         self.register_model_client(ConversationClient, conversation=lambda: self.conversation)
+        self.register_function(native_functions(tools, lambda: self.conversation), silent_override=True)
+
+    @property
+    def ended(self) -> bool:
+        """Whether its task has an answer or has failed."""
+        return self.conversation is None or self.conversation.ended
 
 
 class PlanManager(GroupChatManager):
@@ -94,7 +100,7 @@ class PlanManager(GroupChatManager):
 
     def __init__(self, plan: Plan, seam: Seam) -> None:
         self._seam, self._final = seam, plan.final
-        self._speakers = {step.name: Speaker(step, index) for index, step in enumerate(plan.steps)}
+        self._speakers = {step.name: Speaker(step, index, seam.tools.get(step.agent.name, ())) for index, step in enumerate(plan.steps)}
         self._done: Done | None = None
         self.initiator = Initiator()
         agents = [self.initiator, *self._speakers.values()]
@@ -135,6 +141,8 @@ class PlanManager(GroupChatManager):
     def _next_speaker(self, _last: Any, _chat: GroupChat) -> Speaker | None:
         """The chat's `speaker_selection_method`: None ends it."""
         if self._speaking is not None:
+            if not self._speaking.ended and not self._seam.cancelled:
+                return self._speaking  # it asked for tools, or has just run them
             self._end(self._speaking)
         self._speaking = self._begin()
         return self._speaking
@@ -176,14 +184,3 @@ class PlanManager(GroupChatManager):
 def _ring(agents: list[ConversableAgent]) -> dict[ConversableAgent, list[ConversableAgent]]:
     """Transitions that nobody reads, since our selection decides: the default, all to all, takes cubic time to check."""
     return {agent: [agents[(index + 1) % len(agents)]] for index, agent in enumerate(agents)}
-
-
-def identifier(name: str) -> str:
-    """A Python identifier that still reads like `name`; no model or tool of AutoGen stumbles over it."""
-    plain = re.sub(r"\W+", "_", name).strip("_")[:40]
-    return plain if plain.isidentifier() else f"_{plain}"
-
-
-def participant_name(step: Step, index: int) -> str:
-    """Unique within the chat, whatever the names become as identifiers."""
-    return f"{identifier(step.agent.name)}_{index + 1}"

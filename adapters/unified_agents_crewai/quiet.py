@@ -57,7 +57,8 @@ def _import() -> None:
     storage = state_folder() / "crewai"
     os.environ.update({name: os.environ.get(name, value) for name, value in _SETTINGS.items()})
     os.environ.setdefault("CREWAI_STORAGE_DIR", str(storage))
-    with _quiet_import(storage):
+    with _quiet_import(storage), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its import warns of its own dependencies, which is nobody's business here
         import crewai  # noqa: F401
     logging.getLogger("crewai").addHandler(logging.NullHandler())
     logging.getLogger("crewai").propagate = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -73,6 +74,7 @@ class PlanCrew(Crew):
     _seam: Seam = PrivateAttr()
     _steps: dict[str, PlanTask] = PrivateAttr(default_factory=dict)
     _done: Done | None = PrivateAttr(default=None)
+    _running: Any = PrivateAttr(default_factory=threading.Lock)
     _task_output_handler: Any = PrivateAttr(default_factory=_NoTaskOutputs)  # private in CrewAI; a test pins it
 
     def attach(self, seam: Seam, tasks: dict[str, PlanTask]) -> None:
@@ -94,6 +96,14 @@ class PlanCrew(Crew):
             return self._result(await in_thread(self._walk, "unified-agents-crew"))
 
     def _walk(self) -> tuple[Walk, list[TaskOutput]]:
+        if not self._running.acquire(blocking=False):
+            raise RuntimeError("this compiled crew is running already: call compile_team(…) for each run")
+        try:
+            return self._walk_plan()
+        finally:
+            self._running.release()
+
+    def _walk_plan(self) -> tuple[Walk, list[TaskOutput]]:
         walk, outputs = self._seam.start(), list[TaskOutput]()
         running: dict[concurrent.futures.Future[TaskOutput], Step] = {}
         while True:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,12 @@ from unified_agents.review import Decision, Review
 from unified_agents.testing import Reply, ScriptedServer
 
 AGENT = AgentSpec(name="a", role="R", goal="G")
-SCHEMA = {"type": "object", "properties": {"title": {"type": "string"}, "n": {"type": "integer"}}, "required": ["title"], "additionalProperties": False}
+SCHEMA = {
+    "type": "object",
+    "properties": {"title": {"type": "string"}, "n": {"type": "integer"}},
+    "required": ["title"],
+    "additionalProperties": False,
+}
 
 
 class Article(BaseModel):
@@ -44,7 +50,10 @@ def test_a_schema_is_asked_for_and_checked(server: ScriptedServer, backend: str)
     """It is on the wire as response_format; the answer is the task's and the run's `structured`."""
     server.reply("MARK", '{"title": "Tides"}')
     result = run_team(team(server, output_schema=SCHEMA), backend=backend)
-    assert server.requests[0].body["response_format"] == {"type": "json_schema", "json_schema": {"name": "t", "schema": SCHEMA, "strict": False}}
+    assert server.requests[0].body["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "t", "schema": SCHEMA, "strict": False},
+    }
     assert result.structured == result.tasks["t"].structured == {"title": "Tides"}
     assert result.output == '{"title": "Tides"}'
     assert len(server.requests) == 1
@@ -83,7 +92,12 @@ def test_a_model_without_the_feature_is_told_in_words(server: ScriptedServer, ba
     assert result.structured == {"title": "T"}
 
 
-FAULTS = [("no json", "no JSON"), ('{"titel": "x"}', "'title' is a required property"), ('{"title": 3}', "title: 3 is not of type 'string'"), ("[]", "is not of type 'object'")]
+FAULTS = [
+    ("no json", "no JSON"),
+    ('{"titel": "x"}', "'title' is a required property"),
+    ('{"title": 3}', "title: 3 is not of type 'string'"),
+    ("[]", "is not of type 'object'"),
+]
 
 
 @pytest.mark.parametrize(("answer", "said"), FAULTS, ids=range(len(FAULTS)))
@@ -174,7 +188,7 @@ def test_a_reviewer_approves(server: ScriptedServer, backend: str) -> None:
 
 def test_a_reviewers_comment_reaches_the_agent(server: ScriptedServer, backend: str) -> None:
     """Rejected with a comment, the agent answers again in the same conversation and is reviewed again."""
-    said = iter(["more about whales", True])
+    said: Iterator[str | bool] = iter(["more about whales", True])
     server.reply("MARK", "draft", "with whales")
     result = run_team(team(server, human_review=True), backend=backend, reviewer=lambda _: next(said))
     assert result.output == "with whales"
@@ -185,7 +199,9 @@ def test_a_reviewer_edits(server: ScriptedServer, backend: str) -> None:
     """The edited text is the output, and what later tasks see; an edit must still match the schema."""
     server.reply("MARK", '{"title": "A"}')
     result = run_team(
-        team(server, human_review=True, output_schema=SCHEMA), backend=backend, reviewer=lambda _: Decision(approved=True, content='{"title": "B"}')
+        team(server, human_review=True, output_schema=SCHEMA),
+        backend=backend,
+        reviewer=lambda _: Decision(approved=True, content='{"title": "B"}'),
     )
     assert (result.output, result.structured) == ('{"title": "B"}', {"title": "B"})
 

@@ -105,7 +105,11 @@ def test_a_tool_is_offered_called_and_answered(server: ScriptedServer, backend: 
     assert CALLS == [("search", ("tides", 3))]
     assert second.messages[:2] == first.messages
     assert second.messages[2:] == [
-        {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "search", "arguments": '{"q": "tides"}'}}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "search", "arguments": '{"q": "tides"}'}}],
+        },
         {"role": "tool", "tool_call_id": "c1", "content": '["note on tides", "note on tides", "note on tides"]'},
     ]
     assert second.body["tools"] == first.body["tools"]
@@ -118,7 +122,7 @@ def test_two_tools_one_after_the_other(server: ScriptedServer, backend: str) -> 
     place = {"city": "Oslo", "zip": 150}
     server.reply("MARK", wants(call("locate", {"place": place}, "c1")), wants(call("search", {"q": "Oslo", "limit": 1}, "c2")), "done")
     run_team(team(server, search, locate), backend=backend)
-    assert CALLS == [("locate", (Place(city="Oslo", zip=150), None)), ("search", ("Oslo", 1))]
+    assert [("locate", (Place(city="Oslo", zip=150), None)), ("search", ("Oslo", 1))] == CALLS
     assert results(server.requests[2]) == {"c1": '{"city":"Oslo","zip":150}', "c2": '["note on Oslo"]'}
 
 
@@ -301,7 +305,9 @@ def test_a_call_that_needs_confirmation_is_asked_for(server: ScriptedServer, bac
     server.reply("MARK", wants(call("search", {"q": "x"}, "c1")), "done")
     spec = {"search": {"python": "x:y", "requires_confirmation": True}}
     run_team(team(server, "search", tools=spec), backend=backend, tools={"search": search}, reviewer=reviewer)
-    assert [(review.kind, review.task, review.agent, review.tool, review.arguments) for review in asked] == [("tool", "t", "a", "search", {"q": "x"})]
+    assert [(review.kind, review.task, review.agent, review.tool, review.arguments) for review in asked] == [
+        ("tool", "t", "a", "search", {"q": "x"})
+    ]
     assert bool(CALLS) is allowed
     assert ("not today" in results(server.requests[1])["c1"]) is not allowed
 
@@ -317,7 +323,9 @@ def test_without_a_reviewer_it_is_an_error_before_the_first_call(server: Scripte
 def test_the_files_description_wins_over_the_docstring(server: ScriptedServer, backend: str) -> None:
     """`description` in the spec is what the model reads."""
     server.reply("MARK", "done")
-    run_team(team(server, "search", tools={"search": {"python": "x:y", "description": "Look it up"}}), backend=backend, tools={"search": search})
+    run_team(
+        team(server, "search", tools={"search": {"python": "x:y", "description": "Look it up"}}), backend=backend, tools={"search": search}
+    )
     assert server.requests[0].body["tools"][0]["function"]["description"] == "Look it up"
 
 

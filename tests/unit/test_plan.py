@@ -26,7 +26,7 @@ def plan_of(made: TeamSpec, inputs: dict[str, Any] | None = None) -> Plan:
     """The plan of a team whose inputs are right."""
     values, problems = bind_inputs(made, inputs)
     assert problems == []
-    return make_plan(made, values, dict.fromkeys(agents_in_use(made), [MODEL]))
+    return make_plan(made, values, {name: [MODEL] for name in agents_in_use(made)})
 
 
 @pytest.mark.parametrize(

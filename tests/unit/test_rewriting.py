@@ -149,7 +149,7 @@ def test_tools_and_json_together() -> None:
 def test_earlier_calls_and_results_become_text() -> None:
     """In roles that the template knows, naming the tool; content in parts is joined."""
     call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "developer", "content": "Be short."},
         {"role": "user", "content": [{"type": "text", "text": "Weather"}, {"type": "text", "text": "in Oslo?"}]},
         {"role": "assistant", "content": None, "tool_calls": [call]},
@@ -186,14 +186,23 @@ def test_the_words_go_into_the_system_message_there_is() -> None:
 
 
 SCHEMAS: list[Any] = [
-    {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "array", "items": {"type": "string"}}}, "required": ["a", "b"]},
+    {
+        "type": "object",
+        "properties": {"a": {"type": "string"}, "b": {"type": "array", "items": {"type": "string"}}},
+        "required": ["a", "b"],
+    },
     {"$ref": "#/$defs/A", "$defs": {"A": {"type": "object", "properties": {"b": {"$ref": "#/$defs/B"}}}, "B": {"type": "string"}}},
     {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
     {"type": ["array", "null"], "items": {"type": "number"}},
     {"type": "object"},
     {"type": "object", "additionalProperties": {"type": "integer"}, "minProperties": 1},
     {"type": "object", "properties": {"a": True, "b": {}}, "required": ["a", "c"]},
-    {"allOf": [{"properties": {"a": {"type": "string"}}, "required": ["a"]}, {"properties": {"b": {"type": "integer"}}, "required": ["b"]}]},
+    {
+        "allOf": [
+            {"properties": {"a": {"type": "string"}}, "required": ["a"]},
+            {"properties": {"b": {"type": "integer"}}, "required": ["b"]},
+        ]
+    },
     {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}]},
     {"type": "object", "properties": {"when": {"type": "string", "format": "date"}, "code": {"type": "string", "pattern": "^\\d+[a-z]*$"}}},
     {},
@@ -221,7 +230,11 @@ def test_bounds_are_put_in_and_only_narrowed() -> None:
 
 def test_a_schema_inside_itself_ends() -> None:
     """A tree: its optional children are left out where it gets too deep."""
-    node: dict[str, Any] = {"type": "object", "properties": {"name": {"type": "string"}, "children": {"type": "array"}}, "required": ["name"]}
+    node: dict[str, Any] = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "children": {"type": "array"}},
+        "required": ["name"],
+    }
     node["properties"]["children"]["items"] = {"$ref": "#/$defs/Node"}
     found = bounded({"$ref": "#/$defs/Node", "$defs": {"Node": node}})
     assert_bounded(found)
@@ -231,13 +244,16 @@ def test_a_schema_inside_itself_ends() -> None:
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
-        ({"$ref": "#/$defs/A", "$defs": {"A": {"type": "object", "properties": {"a": {"$ref": "#/$defs/A"}}, "required": ["a"]}}}, "no finite"),
+        (
+            {"$ref": "#/$defs/A", "$defs": {"A": {"type": "object", "properties": {"a": {"$ref": "#/$defs/A"}}, "required": ["a"]}}},
+            "no finite",
+        ),
         ({"$ref": "#"}, "no finite"),
         ({"$ref": "https://example.org/schema.json"}, "leads nowhere"),
         ({"type": "nonsense"}, "unknown type 'nonsense'"),
         ({"type": "object", "properties": {"a": 5}}, "found 5"),
         ({"type": "object", "properties": 5}, "not a JSON schema"),
-        ({"type": "array", "items": "string"}, "found \"string\""),
+        ({"type": "array", "items": "string"}, 'found "string"'),
         (False, "no finite"),
         ({"enum": []}, "no finite"),
     ],

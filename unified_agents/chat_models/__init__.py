@@ -73,6 +73,11 @@ class ChatModel(Protocol):
         ...
 
 
+def clean_text(text: str) -> str:
+    """An answer without outer white space, and without lone surrogates, which no file and no socket takes."""
+    return text.encode("utf-8", "replace").decode("utf-8").strip()
+
+
 def monotonic() -> float:
     """The clock of the model layers, in seconds; replaced in tests."""
     return time.monotonic()

@@ -141,7 +141,11 @@ async def _address() -> str:
     global _server
     if _server is None or _server[0] != os.getpid():
         _server = (os.getpid(), asyncio.ensure_future(asyncio.to_thread(_start)))
-    server = await asyncio.shield(_server[1])
+    try:
+        server = await asyncio.shield(_server[1])
+    except Exception:
+        _server = None  # the next call tries again
+        raise
     return str(server.listening_address)
 
 

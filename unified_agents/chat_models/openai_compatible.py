@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -13,7 +14,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from httpx_aiohttp import AiohttpTransport
 
 from unified_agents import errors
-from unified_agents.chat_models import ChatRequest, ChatResponse, ToolCall, Usage
+from unified_agents.chat_models import ChatRequest, ChatResponse, ToolCall, Usage, clean_text
 from unified_agents.chat_models.providers import ModelConfig, is_link_local
 from unified_agents.engine import engine
 
@@ -34,6 +35,13 @@ class OpenAICompatibleModel:
         Raises:
             ModelError: one of its kinds, for whatever went wrong; the SDK's own error is its `__cause__`.
         """
+        try:
+            return await self._ask(request)
+        except errors.ModelError as error:
+            _hide_secrets(error, request.model)
+            raise
+
+    async def _ask(self, request: ChatRequest) -> ChatResponse:
         config = request.model
         try:
             raw = await _client(config).chat.completions.create(
@@ -41,7 +49,7 @@ class OpenAICompatibleModel:
             )
         except openai.APIError as error:
             _raise(error, config)
-        except (ValueError, TypeError) as error:  # the SDK's JSON decoder lets its own errors through
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:  # the SDK's JSON decoder lets its own errors through
             raise errors.BadResponseError(f"{config.model} answered with something that is no JSON", model=config.model) from error
         return parse_completion(raw, config.model)
 
@@ -130,27 +138,32 @@ def parse_completion(raw: Any, model: str) -> ChatResponse:
         raise errors.BadResponseError(f"{model} answered with status 200 but no chat completion: {_short(raw)}", model=model, status=200)
     message = getattr(choices[0], "message", None)
     content = getattr(message, "content", None)
-    if message is None or not (content is None or isinstance(content, str)):
+    if not hasattr(message, "content") or not (content is None or isinstance(content, str)):
         raise errors.BadResponseError(f"{model} answered with a choice that holds no message", model=model, status=200)
     reason = getattr(choices[0], "finish_reason", None)
+    reason = reason if isinstance(reason, str) else None
     refusal = getattr(message, "refusal", None)
     if reason == "content_filter" or (refusal and not content):
         raise errors.ContentFilterError(f"{model} withheld its answer: {refusal or 'content filter'}", model=model, status=200)
-    return ChatResponse(text=_clean(content or ""), model=model, tool_calls=_tool_calls(message), finish_reason=reason, usage=_usage(raw))
-
-
-def _clean(text: str) -> str:
-    """Without outer white space, and without lone surrogates, which no file and no socket takes."""
-    return text.encode("utf-8", "replace").decode("utf-8").strip()
-
-
-def _tool_calls(message: Any) -> tuple[ToolCall, ...]:
-    calls = getattr(message, "tool_calls", None) or []
-    functions = [(call, call.function) for call in calls if getattr(call, "function", None) is not None]
-    return tuple(
-        ToolCall(id=str(call.id or f"call_{i}"), name=str(f.name or ""), arguments=f.arguments or "{}")
-        for i, (call, f) in enumerate(functions)
+    return ChatResponse(
+        text=clean_text(content or ""), model=model, tool_calls=_tool_calls(message, model), finish_reason=reason, usage=_usage(raw)
     )
+
+
+def _tool_calls(message: Any, model: str) -> tuple[ToolCall, ...]:
+    calls = getattr(message, "tool_calls", None) or []
+    made = [_tool_call(call) for call in calls] if isinstance(calls, list) else [None]
+    if None in made:
+        raise errors.BadResponseError(f"{model} answered with tool calls that are none", model=model, status=200)
+    return tuple(call for call in made if call is not None)
+
+
+def _tool_call(call: Any) -> ToolCall | None:
+    name, arguments = (getattr(getattr(call, "function", None), field, None) for field in ("name", "arguments"))
+    if not isinstance(name, str) or not isinstance(arguments, (str, type(None))):
+        return None
+    call_id = getattr(call, "id", None)
+    return ToolCall(id=call_id if isinstance(call_id, str) else "", name=name, arguments=arguments or "{}")
 
 
 def _usage(raw: Any) -> Usage:
@@ -213,15 +226,33 @@ def _advice(kind: type[errors.ModelError], config: ModelConfig) -> str:
 
 
 def _detail(error: openai.APIStatusError, config: ModelConfig) -> str:
-    """The provider's own words, short, on one line, with any secret of ours taken out (providers echo keys)."""
+    """The provider's own words, short and on one line."""
     body = error.body if isinstance(error.body, Mapping) else {}
-    text = " ".join(str(body.get("message") or "").split())
-    for secret in (config.api_key, *config.extra_headers.values()):
-        if secret is not None and secret.get_secret_value():
-            text = text.replace(secret.get_secret_value(), "…")
+    text = scrubbed(" ".join(str(body.get("message") or "").split()), config)
     return f": {text[:_MAX_DETAIL]}" if text else ""
 
 
 def _short(raw: Any) -> str:
     text = " ".join((raw if isinstance(raw, str) else type(raw).__name__).split())
     return repr(text[:80]) if isinstance(raw, str) else "an object without choices"
+
+
+def scrubbed(text: str, config: ModelConfig) -> str:
+    """`text` without any secret of ours: providers echo keys."""
+    for secret in (config.api_key, *config.extra_headers.values()):
+        if secret is not None and secret.get_secret_value():
+            text = text.replace(secret.get_secret_value(), "…")
+    return text
+
+
+def _hide_secrets(error: BaseException, config: ModelConfig) -> None:
+    """Scrub an error and what caused it; the SDK's frames are dropped, since their locals hold headers and key in clear."""
+    error.args = tuple(scrubbed(arg, config) if isinstance(arg, str) else arg for arg in error.args)
+    cause = error.__cause__ or error.__context__
+    while cause is not None:
+        cause.__traceback__ = None
+        cause.args = tuple(scrubbed(str(arg), config) for arg in cause.args)
+        for field in ("message", "body"):
+            if hasattr(cause, field):
+                setattr(cause, field, scrubbed(str(getattr(cause, field)), config))
+        cause = cause.__cause__ or cause.__context__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ PROVIDERS: dict[str, Provider] = {
 
 # OpenAI's reasoning models answer 400 to `max_tokens`; other providers know no other name.
 _COMPLETION_TOKENS = re.compile(r"(o\d|gpt-[5-9])(\b|[-.])")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]+")
 _METADATA_HOSTS = frozenset({"metadata.google.internal", "metadata", "instance-data"})
 _METADATA_ADDRESSES = frozenset({ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200")})
 
@@ -127,12 +129,13 @@ def resolve_model(
     if wrong:
         return None, [Problem(f"{path}.base_url" if spec.base_url else path, f"found {shown_url(base_url)}: {wrong}")]
     key, problem = _key(spec, provider, env, path)
-    if problem:
-        return None, [problem]
+    unsendable = [problem] if problem else _unsendable(spec, key, path)
+    if unsendable:
+        return None, unsendable
     variable = None if spec.base_url and not spec.api_key else provider.key_variable
     config = ModelConfig(
         alias=alias, provider=provider_name, name=name, base_url=base_url.rstrip("/"), api_key=key, key_variable=variable,
-        api_version=spec.api_version, timeout=spec.timeout or timeout, sampling=_sampling(spec, provider_name, name),
+        api_version=spec.api_version, timeout=spec.timeout or timeout, sampling=sampling(spec),
         extra_headers=spec.extra_headers, extra_body=spec.extra_body, json_schema=provider.json_schema,
     )  # fmt: skip
     return config, []
@@ -151,7 +154,26 @@ def _key(spec: ModelSpec, provider: Provider, env: Mapping[str, str], path: str)
     )
 
 
-def _sampling(spec: ModelSpec, provider: str, name: str) -> dict[str, Any]:
+def _unsendable(spec: ModelSpec, key: SecretStr | None, path: str) -> list[Problem]:
+    """What cannot go into a request: better said here than as a failed call."""
+    headers = {"api_key": key, **{f"extra_headers.{name}": value for name, value in spec.extra_headers.items()}}
+    problems = [
+        Problem(f"{path}.{where}", "holds characters that no HTTP header takes: line ends, control characters or non-Latin letters")
+        for where, secret in headers.items()
+        if secret is not None and not _HEADER_VALUE.fullmatch(secret.get_secret_value())
+    ]
+    if key is not None and "${" in key.get_secret_value():
+        problems.append(Problem(f"{path}.api_key", "holds ${…}, which is replaced in team files only; in Python give the value"))
+    try:
+        json.dumps(spec.extra_body, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        problems.append(Problem(f"{path}.extra_body", f"is no JSON: {error}"))
+    return problems
+
+
+def sampling(spec: ModelSpec) -> dict[str, Any]:
+    """The spec's sampling fields as they go on the wire."""
+    provider, _, name = spec.model.partition("/")
     renamed = provider in ("openai", "azure") and _COMPLETION_TOKENS.match(name)
     fields = {
         "temperature": spec.temperature, "top_p": spec.top_p, "seed": spec.seed,

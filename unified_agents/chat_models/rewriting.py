@@ -172,12 +172,15 @@ def _whole(functions: Sequence[Mapping[str, Any]], answer: Schema | None, may_an
 
 
 def _call_schema(function: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+    return _closed({"tool": {"const": function["name"]}, "arguments": bounded(_parameters(function), limits)})
+
+
+def _parameters(function: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a function's arguments. One without parameters takes none: that is narrower than what an empty schema means."""
     parameters = function.get("parameters") or {}
     if not isinstance(parameters, Mapping):
         raise ValueError(f"tool {function['name']!r}: parameters must be a JSON schema")
-    # A function without parameters takes none: that is narrower than what its empty schema means.
-    arguments = bounded({"type": "object", "properties": {}, **parameters}, limits)
-    return _closed({"tool": {"const": function["name"]}, "arguments": arguments})
+    return {"type": "object", "properties": {}, **parameters}
 
 
 def _closed(properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -527,29 +530,23 @@ def _with_system(messages: list[dict[str, Any]], words: str) -> list[dict[str, A
 
 
 def _tool_words(functions: Sequence[Mapping[str, Any]], answer: Schema | None, may_answer: bool) -> str:
-    rows = [_tool_row(function) for function in functions]
-    example = '{"tool": name, "arguments": {...}}'
-    if not may_answer:
-        return "\n".join(["Call a tool. The tools:", *rows, f"Reply with JSON only: {example}"])
+    """What a call looks like stands there for each tool: of the wordings tried, the one with which the model errs least."""
+    rows = [f"- {f['name']} {described(_parameters(f))}: {' '.join(str(f.get('description') or '').split())}" for f in functions]
+    calls = [f'{{"tool": "{f["name"]}", "arguments": {described(_parameters(f), notes=False)}}}' for f in functions]
     form = "text" if answer is None else described(answer)
-    last = f'Reply with JSON only. To call a tool: {example}. When you know the answer: {{"answer": {form}}}.'
-    return "\n".join(["You can call these tools:", *rows, last])
+    last = f'. When you know the answer: {{"answer": {form}}}.' if may_answer else ""
+    return "\n".join(["You can call these tools:", *rows, f"Reply with JSON only: {' or '.join(calls)}{last}"])
 
 
-def _tool_row(function: Mapping[str, Any]) -> str:
-    said = " ".join(str(function.get("description") or "").split())
-    shape = described({"type": "object", "properties": {}, **(function.get("parameters") or {})})
-    return f"- {function['name']} {shape}" + (f": {said}" if said else "")
-
-
-def described(schema: Schema) -> str:
-    """A schema in as few words as a small model needs: `{"city": string, "days": integer}`."""
-    return _Describer(schema).words(schema, 0)
+def described(schema: Schema, *, notes: bool = True) -> str:
+    """A schema in as few words as a small model needs: `{"city": string, "days": integer}`; `notes` adds the descriptions."""
+    return _Describer(schema, notes).words(schema, 0)
 
 
 class _Describer:
-    def __init__(self, root: Schema) -> None:
+    def __init__(self, root: Schema, notes: bool) -> None:
         self._bounder = _Bounder(root, _LADDER[0])
+        self._notes = notes
 
     def words(self, schema: Any, depth: int) -> str:
         flat = self._bounder.flat(schema, ())[0] if isinstance(schema, Mapping) else None
@@ -572,7 +569,7 @@ class _Describer:
         return " or ".join(kind) if isinstance(kind, list) else str(kind)
 
     def _property(self, schema: Any, depth: int) -> str:
-        said = " ".join(str(schema.get("description") or "").split()) if isinstance(schema, Mapping) else ""
+        said = " ".join(str(schema.get("description") or "").split()) if self._notes and isinstance(schema, Mapping) else ""
         return self.words(schema, depth + 1) + (f" ({said})" if said else "")
 
 

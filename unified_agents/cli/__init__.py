@@ -76,6 +76,9 @@ def run_command(arguments: Sequence[str]) -> int:
     except UnifiedAgentsError as error:
         _say(error, as_json)
         return error.exit_code
+    except OSError as error:  # a full disk, a closed pipe
+        typer.echo(f"Error: the output could not be written: {error.strerror or error}", err=True)
+        return 1
 
 
 def _say(error: UnifiedAgentsError, as_json: bool) -> None:

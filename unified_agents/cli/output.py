@@ -28,7 +28,7 @@ def print_json(document: Any) -> None:
 
 def print_output(text: str) -> None:
     """A run's output on stdout; on a terminal without control characters, which could rewrite what stands above."""
-    typer.echo(clean(text) if sys.stdout.isatty() else text)
+    typer.echo(clean(text) if sys.stdout is not None and sys.stdout.isatty() else text)
 
 
 def clean(text: str) -> str:

@@ -40,6 +40,7 @@ def run(
     """Run a team; its output goes to stdout."""
     from unified_agents.compiler import Options, prepare
     from unified_agents.engine import engine
+    from unified_agents.result import RunResult
     from unified_agents.runtime import execute
 
     given = {**_from_file(inputs_file), **pairs(inputs or (), "-i")}
@@ -53,8 +54,14 @@ def run(
         allow_imports=allow_import or (),
     )
     prepared = prepare(file, options)
-    with progress:
-        result = engine().run(execute(prepared, progress.listen, run_id))
+    cancelled: list[RunResult] = []
+    try:
+        with progress:
+            result = engine().run(execute(prepared, progress.listen, run_id, cancelled.append))
+    except KeyboardInterrupt:
+        if as_json and cancelled:
+            print_json(cancelled[0].model_dump(mode="json"))
+        raise
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:

@@ -16,7 +16,7 @@ A middleware is a frozen dataclass whose fields are its options::
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial, reduce
+from functools import reduce
 from typing import Protocol
 
 from unified_agents.chat_models import ChatRequest, ChatResponse
@@ -34,7 +34,11 @@ class Middleware(Protocol):
 
 def chain(layers: Sequence[Middleware], model: CallNext) -> CallNext:
     """`model` wrapped in `layers`, the first outermost."""
-    return reduce(lambda inner, layer: partial(layer, call_next=inner), reversed(layers), model)
+    return reduce(_wrapped, reversed(layers), model)
+
+
+def _wrapped(inner: CallNext, layer: Middleware) -> CallNext:
+    return lambda request: layer(request, inner)
 
 
 def default_middleware(*, extra: Sequence[Middleware] = ()) -> list[Middleware]:

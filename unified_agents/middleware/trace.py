@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from unified_agents.chat_models import ChatRequest, ChatResponse, Usage, monotonic
-from unified_agents.errors import ModelError
 from unified_agents.events import Event, ModelCalled
 from unified_agents.middleware import CallNext
 
@@ -23,11 +22,8 @@ class Trace:
         started = monotonic()
         try:
             response = await call_next(request)
-        except ModelError as error:
-            self._emit(request, started, error=type(error).__name__)
-            raise
-        except asyncio.CancelledError:
-            self._emit(request, started, error="Cancelled")
+        except BaseException as error:
+            self._emit(request, started, error="Cancelled" if isinstance(error, asyncio.CancelledError) else type(error).__name__)
             raise
         self._emit(request, started, usage=response.usage, finish_reason=response.finish_reason)
         return response

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 Run = Callable[[Mapping[str, Any]], Awaitable[Any]]
 
@@ -50,15 +51,17 @@ class Tool:
 
 
 def as_text(value: Any) -> str:
-    """A tool's result as the model reads it."""
+    """A tool's result as the model reads it: text as it stands, everything else as JSON, what has no JSON as `str` shows it."""
     if isinstance(value, str):
-        return value
+        return str.__str__(value)  # an Enum of str shows its value
     if value is None:
         return "(no result)"
-    if isinstance(value, BaseModel):
-        return value.model_dump_json()
-    return json.dumps(value, ensure_ascii=False, default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
+    if isinstance(value, (bytes, bytearray)):
+        return value.decode("utf-8", "replace")
+    try:
+        if isinstance(value, BaseModel):
+            return value.model_dump_json()
+        plain = to_jsonable_python(value, bytes_mode="base64", fallback=str)
+    except (ValueError, TypeError, RecursionError):  # a circle, a key of no JSON type
+        return str(value)
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)

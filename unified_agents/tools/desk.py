@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jsonschema
+import referencing.jsonschema
 
 from unified_agents.chat_models import Message, ToolCall, monotonic
-from unified_agents.engine import within
+from unified_agents.engine import tamed, within
 from unified_agents.errors import LimitExceededError, RunError, ToolError
 from unified_agents.events import Event, ToolCalled
 from unified_agents.review import Ask, Review
@@ -68,7 +69,7 @@ class ToolDesk:
             return self._wrong(call, f"the arguments of {call.name} are no JSON: {error}")
         if not isinstance(arguments, dict):
             return self._wrong(call, f"the arguments of {call.name} must be a JSON object, found {type(arguments).__name__}")
-        fault = schema_fault(arguments, tool.parameters)
+        fault = schema_fault(arguments, tool.parameters, strict=False)  # where it cannot be applied, the tool itself looks at its arguments
         return self._wrong(call, f"the arguments of {call.name} are wrong: {fault}") if fault else _Call(call, arguments, tool)
 
     def _wrong(self, call: ToolCall, fault: str) -> _Call:
@@ -91,7 +92,7 @@ class ToolDesk:
             return STOPPED
         if taken.result is None:
             if taken.running is None:
-                taken.running = asyncio.ensure_future(self._run(taken))
+                taken.running = asyncio.ensure_future(tamed(self._run(taken)))
             taken.result = await asyncio.shield(taken.running)
         return taken.result
 
@@ -180,9 +181,16 @@ def _caused(error: RunError, cause: BaseException) -> RunError:
     return error
 
 
-def schema_fault(value: Any, schema: Mapping[str, Any]) -> str | None:
-    """Where and how `value` breaks a JSON Schema, None when it does not."""
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(value))
+_NOTHING_FETCHED = referencing.jsonschema.EMPTY_REGISTRY  # else a `$ref` to a URL would be read from the network
+
+
+def schema_fault(value: Any, schema: Mapping[str, Any], strict: bool = True) -> str | None:
+    """Where and how `value` breaks a JSON Schema, None when it does not; one that cannot be applied breaks everything, or nothing."""
+    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    try:
+        error = jsonschema.exceptions.best_match(kind(schema, registry=_NOTHING_FETCHED).iter_errors(value))
+    except Exception as broken:  # noqa: BLE001  # a schema of somebody else's: a reference that leads nowhere, a pattern of another language
+        return f"their JSON Schema cannot be applied: {type(broken).__name__}: {str(broken)[:300]}" if strict else None
     if error is None:
         return None
     where = error.json_path.removeprefix("$").removeprefix(".")

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from unified_agents.checks import agents_in_use
 from unified_agents.errors import Problem, SpecError, ToolError
 from unified_agents.references import BadReferenceError, resolve_reference
@@ -99,7 +101,7 @@ def _named(
 ) -> Tool | str:
     """The tool of this name, made once: bound in Python, or as the file says; an MCP server is named by its text."""
     if name not in made:
-        spec = team.tools.get(name) or ToolSpec(name=name, python="given:given")
+        spec = team.tools.get(name) or _given_spec(name)
         if spec.mcp is not None and name not in given:
             box.servers[name] = spec
             made[name] = name
@@ -107,6 +109,13 @@ def _named(
             value = given[name] if name in given else resolve_reference(spec.python or "", box.folder, allowed)
             made[name] = make_tool(value, spec)
     return made[name]
+
+
+def _given_spec(name: str) -> ToolSpec:
+    try:
+        return ToolSpec(name=name, python="given:given")
+    except ValidationError as error:
+        raise ToolDefinitionError(f"the name {name!r} will not do: {error.errors()[0]['msg']}") from None
 
 
 def make_tool(value: Any, spec: ToolSpec | None = None) -> Tool:

@@ -12,6 +12,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -95,7 +96,7 @@ class Result:
         header, *lines = self.table()
         table = Table(title=f"{self.title} ({self.repeat} repeats)", title_justify="left")
         for name in header:
-            table.add_column(name)
+            table.add_column(name, overflow="fold")
         for line in lines:
             table.add_row(*line)
         Console(width=150).print(table)
@@ -211,7 +212,7 @@ class Lab:
         """Every variant once to warm up, then in turns."""
         for call in calls:
             self.run(call, warm or teams)
-        return in_turns({call: lambda call=call: self.run(call, teams) for call in calls}, repeat)  # type: ignore[misc]
+        return in_turns({call: partial(self.run, call, teams) for call in calls}, repeat)
 
 
 def check(stats: Mapping[str, Any], teams: Teams) -> None:

@@ -22,16 +22,16 @@ TEAMS = (
 def run(lab: Lab, settings: Settings) -> Result:
     """The benchmark."""
     tasks, teams, ms = settings.size(200, 3), settings.size(50, 2), settings.size(200, 0)
-    result = Result("fanout", f"Fan-out at {ms / 1000:g} s a request", "wall, ratio to hand-written", settings.repeats(5))
+    result = Result("fanout", f"Fan-out at {ms / 1000:g} s a request", "wall, ratio to hand-written", settings.repeats(3))
     for group in TASKS:
-        result.rows += _rows(lab, f"{tasks} tasks of one team", group, [independent(tasks, ms)], result.repeat)
+        result.rows += _rows(lab, f"{tasks} tasks of one team", group, [independent(tasks, ms)], result.repeat, [independent(3, 0)])
     for group in TEAMS:
-        result.rows += _rows(lab, f"{teams} teams of 2 tasks", group, pairs(teams, ms), result.repeat)
+        result.rows += _rows(lab, f"{teams} teams of 2 tasks", group, pairs(teams, ms), result.repeat, pairs(2, 0))
     return result
 
 
-def _rows(lab: Lab, case: str, group: Sequence[str], teams: Teams, repeat: int) -> list[Row]:
-    samples, base = lab.compare(group, teams, repeat), group[1]
+def _rows(lab: Lab, case: str, group: Sequence[str], teams: Teams, repeat: int, warm: Teams) -> list[Row]:
+    samples, base = lab.compare(group, teams, repeat, warm), group[1]
     walls = {call: [sample.wall for sample in taken] for call, taken in samples.items()}
     return [
         Row(case, call, None if call == base else paired(walls[call], walls[base]), _cells(taken, samples[base], teams))

@@ -20,9 +20,9 @@ VARIANTS = {
 
 def run(lab: Lab, settings: Settings) -> Result:
     """The benchmark."""
-    result = Result("graph", "Graphs: wall time over critical path", "wall ÷ critical path", settings.repeats(5))
+    result = Result("graph", "Graphs: wall time over critical path", "wall ÷ critical path", settings.repeats(4))
     for ms in [20] if settings.quick else [200, 500]:
-        repeat = result.repeat if ms < 500 else max(1, result.repeat - 2)
+        repeat = result.repeat if ms < 500 else max(1, result.repeat // 2)
         for name, shape in (("diamond", diamond), ("uneven", uneven)):
             samples = lab.compare(list(VARIANTS), [shape(ms)], repeat, warm=[shape(0)])
             result.rows += [_row(f"{name}, {ms / 1000:g} s", call, shape(ms), taken) for call, taken in samples.items()]
@@ -31,5 +31,9 @@ def run(lab: Lab, settings: Settings) -> Result:
 
 def _row(case: str, call: str, jobs: Sequence[Job], samples: Sequence[Sample]) -> Row:
     ratios = [sample.wall / critical_path(jobs) for sample in samples]
-    cells = {"range": f"{min(ratios):.2f}–{max(ratios):.2f}", "wall s": spread([s.wall for s in samples]), "peak in flight": str(samples[0].peak)}
+    cells = {
+        "range": f"{min(ratios):.2f}–{max(ratios):.2f}",
+        "wall s": spread([s.wall for s in samples]),
+        "peak in flight": str(samples[0].peak),
+    }
     return Row(case, call, statistics.median(ratios), cells, VARIANTS[call])

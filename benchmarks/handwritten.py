@@ -1,15 +1,19 @@
 """The same work as a competent user writes it on each framework, with the framework's own OpenAI client.
 
-Fair to them: telemetry, tracing and chatter are off, nothing is retried or cached, clients are made once and used by all agents, and no agent
-is shared between tasks that run at once. What a framework does by default beyond that (CrewAI's log of task outputs, AutoGen's broadcast)
-stays on: it is what one gets.
+Fair to them: telemetry, tracing and chatter are off, nothing is retried or cached, clients are made once and used by all agents, and no
+agent is shared between tasks that run at once. What a framework does by default beyond that (CrewAI's log of task outputs, AutoGen's
+broadcast) stays on: it is what one gets.
 """
+
+# ruff: noqa: TID251  # the frameworks are what is measured here; imported in functions, so that a process loads only its own
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,8 +31,11 @@ SYSTEM = "You are Writer. You write.\nYour goal: Write well"
 
 @functools.cache
 def _crewai_llm(base_url: str) -> Any:
-    os.environ.update(CREWAI_DISABLE_TELEMETRY="true", CREWAI_TRACING_ENABLED="false", CREWAI_TESTING="true", CREWAI_DISABLE_VERSION_CHECK="true")
+    os.environ.update(
+        CREWAI_DISABLE_TELEMETRY="true", CREWAI_TRACING_ENABLED="false", CREWAI_TESTING="true", CREWAI_DISABLE_VERSION_CHECK="true"
+    )
     os.environ["CREWAI_STORAGE_DIR"] = tempfile.mkdtemp(prefix="benchmarks-crewai-")
+    atexit.register(shutil.rmtree, os.environ["CREWAI_STORAGE_DIR"], ignore_errors=True)
     from crewai import LLM
 
     return LLM(model=MODEL, base_url=base_url, api_key="k", max_retries=0)
@@ -43,9 +50,8 @@ def _crewai_agent(llm: Any) -> Any:
 def _crewai_task(job: Job, tasks: dict[str, Any], llm: Any, at_once: bool = False) -> Any:
     from crewai import Task
 
-    return Task(
-        description=job.prompt, expected_output=EXPECTED, agent=_crewai_agent(llm), context=[tasks[name] for name in job.context], async_execution=at_once
-    )  # fmt: skip
+    context = [tasks[name] for name in job.context]
+    return Task(description=job.prompt, expected_output=EXPECTED, agent=_crewai_agent(llm), context=context, async_execution=at_once)
 
 
 def _crewai_kickoff(tasks: Sequence[Any]) -> None:
@@ -128,9 +134,7 @@ def _autogen_round(base_url: str, jobs: Sequence[Job]) -> Any:
     from autogen_agentchat.conditions import MaxMessageTermination
     from autogen_agentchat.teams import RoundRobinGroupChat
 
-    return RoundRobinGroupChat(
-        [_autogen_agent(base_url, job) for job in jobs], termination_condition=MaxMessageTermination(len(jobs) + 1)
-    )
+    return RoundRobinGroupChat([_autogen_agent(base_url, job) for job in jobs], termination_condition=MaxMessageTermination(len(jobs) + 1))
 
 
 async def _autogen_said(chat: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
 from benchmarks.common import Lab, Result, Row, Sample, Settings, paired, spread
@@ -19,9 +18,9 @@ GROUPS = {
 def run(lab: Lab, settings: Settings) -> Result:
     """The benchmark."""
     length = settings.size(20, 3)
-    result = Result("overhead", f"Overhead: a chain of {length} tasks, no latency", "ratio to hand-written", settings.repeats(15))
+    result = Result("overhead", f"Overhead: a chain of {length} tasks, no latency", "ratio to hand-written", settings.repeats(10))
     calls = [call for group in GROUPS.values() for call in group]
-    samples = lab.compare(calls, [chain(length)], result.repeat, warm=[chain(length)])
+    samples = lab.compare(calls, [chain(length)], result.repeat)
     for name, group in GROUPS.items():
         for kind in ("wall", "cpu"):
             result.rows += _rows(f"{name}, {kind}", kind, group, {call: samples[call] for call in group}, length)
@@ -32,11 +31,12 @@ def _rows(case: str, kind: str, group: Sequence[str], samples: dict[str, list[Sa
     costs = {call: [getattr(sample, kind) * 1000 / length for sample in taken] for call, taken in samples.items()}
     base = costs[group[1]]
     return [
-        Row(case, call, None if values is base else paired(values, base), {"ms a task": spread(values, 1)}, 1.0 if call == group[0] else None)
+        Row(
+            case,
+            call,
+            None if values is base else paired(values, base),
+            {"ms a task": spread(values, 1)},
+            1.0 if call == group[0] else None,
+        )
         for call, values in costs.items()
     ]
-
-
-def median(values: Sequence[float]) -> float:
-    """The median."""
-    return statistics.median(values)

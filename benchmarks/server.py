@@ -1,7 +1,7 @@
 """The model: an OpenAI-compatible server on loopback, in a process of its own so that its CPU time is nobody else's.
 
-Each request names its task and the latency in a mark (`[t1 200ms]`). `GET /stats` gives what was asked since the last one. It prints its port
-and ends when its stdin does. aiohttp sets TCP_NODELAY.
+Each request names its task and the latency in a mark (`[t1 200ms]`). `GET /stats` gives what was asked since the last one. It prints its
+port and ends when its stdin does. aiohttp sets TCP_NODELAY.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks.common import ROOT, Lab, Result, Row, Settings, in_turns, paired, quiet_environment, spread
 from benchmarks.jobs import diamond
@@ -18,7 +19,10 @@ IMPORTS = {
     "import unified_agents": ("-c", "import unified_agents"),
     "unified-agents --version": ("-m", "unified_agents", "--version"),
     "import crewai": ("-c", "import crewai"),
-    "import autogen_agentchat, autogen_ext.models.openai": ("-c", "import autogen_agentchat.agents, autogen_agentchat.teams, autogen_ext.models.openai"),
+    "import autogen_agentchat, autogen_ext.models.openai": (
+        "-c",
+        "import autogen_agentchat.agents, autogen_agentchat.teams, autogen_ext.models.openai",
+    ),
     "import autogen": ("-c", "import autogen"),
 }
 FIRST = {
@@ -38,11 +42,11 @@ class Life:
 
 def run(lab: Lab, settings: Settings) -> Result:
     """The benchmark."""
-    result = Result("startup", "Start-up: fresh processes", "wall, ratio to the base of its case", settings.repeats(5))
-    runs: dict[str, Callable[[], Life]] = {name: lambda arguments=args: _live(arguments) for name, args in IMPORTS.items()}  # type: ignore[misc]
-    runs |= {call: lambda call=call: _first(lab, call) for group in FIRST.values() for call in group}  # type: ignore[misc]
+    result = Result("startup", "Start-up: fresh processes", "wall, ratio to the base of its case", settings.repeats(3))
+    runs: dict[str, Callable[[], Life]] = {name: partial(_live, arguments) for name, arguments in IMPORTS.items()}
+    runs |= {call: partial(_first, lab, call) for group in FIRST.values() for call in group}
     if not settings.quick:
-        in_turns(runs, 1)  # files into the cache
+        in_turns({name: runs[name] for name in IMPORTS}, 1)  # files into the cache
     lives = in_turns(runs, result.repeat)
     result.rows += _rows("import", list(IMPORTS), "import crewai", lives)
     for name, group in FIRST.items():
@@ -65,7 +69,12 @@ def _live(arguments: Sequence[str]) -> Life:
     """A Python process from its start to its end."""
     began = time.monotonic()
     process = subprocess.Popen(  # noqa: S603  # our own commands
-        [sys.executable, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=quiet_environment()
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=quiet_environment(),
     )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

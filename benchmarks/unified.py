@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from pydantic import SecretStr
+
 from benchmarks.jobs import EXPECTED, Job
 from unified_agents import AgentSpec, ModelSpec, TaskSpec, TeamSpec, run_team, run_team_async
 
@@ -18,7 +20,8 @@ def team(base_url: str, jobs: Sequence[Job]) -> TeamSpec:
         )
         for job in jobs
     ]  # fmt: skip
-    return TeamSpec(name="bench", tasks=tasks, models={"default": ModelSpec(model="openai/gpt-4o-mini", base_url=base_url, api_key="k")})
+    model = ModelSpec(model="openai/gpt-4o-mini", base_url=base_url, api_key=SecretStr("k"))
+    return TeamSpec(name="bench", tasks=tasks, models={"default": model})
 
 
 def _run(base_url: str, jobs: Sequence[Job], backend: str) -> str:

@@ -6,6 +6,7 @@ part of what is measured there.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -21,6 +22,7 @@ def work(order: dict[str, Any]) -> dict[str, float]:
     module, name = order["call"].split(".")
     function = getattr(importlib.import_module(f"benchmarks.{module}"), name)
     teams = [[Job(name, tuple(context), ms) for name, context, ms in team] for team in order["teams"]]
+    gc.collect()  # what a run before this one left behind
     wall, cpu = time.perf_counter(), time.process_time()
     said = function(order["base_url"], teams if name.endswith("_teams") else teams[0])
     sample = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}

@@ -314,6 +314,7 @@ def test_init_writes_a_team_that_runs(cli: Run, tmp_path: Path, monkeypatch: pyt
     code, out, err = cli("init", "fresh")
     assert (code, out) == (0, "")
     assert "local/smollm2-135m" in (tmp_path / "fresh" / "team.yaml").read_text()
+    assert {path.name for path in (tmp_path / "fresh").iterdir()} == {"team.yaml", "my_tools.py", ".env.example"}
     assert cli("check", "fresh/team.yaml", "-b", "autogen")[0] == 0
     (tmp_path / "fresh" / "team.yaml").write_text("mine")
     code, _, err = cli("init", "fresh")

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from unified_agents import RunResult, ScriptedModel, load_team, run_team
+from unified_agents.adapter import Conversation
 from unified_agents.chat_models.providers import PROVIDERS
 from unified_agents.fidelity import CORE
+from unified_agents.registry import backends
+from unified_agents.testing import Reply, ScriptedServer, call
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -40,6 +43,32 @@ def test_the_readmes_python_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     exec(blocks(README, "python")[0], {})
     assert capsys.readouterr().out == "PARAGRAPH on crewai\nPARAGRAPH on autogen\n"
     assert all("tide pools" in model.requests[0].messages[1]["content"] for model in models)
+
+
+def test_the_readmes_tools_example_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: ScriptedServer
+) -> None:
+    """The second example runs as it stands; the model calls the tool, is reviewed, and the instance is printed."""
+    server.reply("low water today", Reply(tool_calls=[call("search_notes", {"query": "tides"})]), '{"low_water": ["6:12", "18:40"]}')
+
+    def scripted(team: Any, **options: Any) -> RunResult:
+        return run_team(team, models={"default": server.model()}, **options)
+
+    monkeypatch.setattr("unified_agents.run_team", scripted)
+    exec(compile(blocks(README, "python")[1], "readme", "exec"), {"__name__": "readme"})
+    assert "6:12" in capsys.readouterr().out
+    assert "low water at 6:12" in server.requests[1].text
+
+
+def test_the_adapter_guide_names_what_there_is() -> None:
+    """Every name of the contract that the guide uses exists, and the adapter it walks through is the one that is tested."""
+    guide = (ROOT / "docs" / "writing-an-adapter.md").read_text()
+    for name in ("system_text", "task_text", "context_text", "chat", "chat_blocking", "call_tool", "call_tool_blocking", "tools"):
+        assert f"`{name}" in guide or f".{name}" in guide or f"{name}`" in guide
+        assert hasattr(Conversation, name)
+    assert (ROOT / "tests" / "stranger" / "plain_loop_adapter.py").exists()
+    for capability in {name for found in backends().values() for name in found.adapter.capabilities}:
+        assert f'capabilities["{capability}"]' in guide
 
 
 def test_the_readmes_file_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

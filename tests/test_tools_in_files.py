@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -244,3 +246,28 @@ def test_a_server_that_does_not_start_is_exit_1(cli: Run, file: Path, server: Sc
     assert (code, out) == (1, "")
     assert "MCP server 'search_notes' did not start (no-such)" in err
     assert server.requests == []
+
+
+QUIET = """
+import os, sys, threading, warnings
+original = warnings.warn
+from unified_agents.references import resolve_reference
+from pathlib import Path
+resolve_reference("my_tools:look", Path.cwd())
+print(warnings.warn is original, os.environ.get("CANARY"), [t.name for t in threading.enumerate() if "Otel" in t.name])
+"""
+
+
+@pytest.mark.parametrize("line", ["from crewai.tools import tool", "import helper"])
+def test_code_that_imports_crewai_first_is_kept_quiet(tmp_path: Path, line: str) -> None:
+    """A team's tools may be the first to import CrewAI: no telemetry, no .env, no key in the home folder, whichever backend runs."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / ".env").write_text("CANARY=read")
+    (tmp_path / "helper.py").write_text("def start():\n    from crewai.tools import tool\n    return tool\ntool = start()")
+    (tmp_path / "my_tools.py").write_text(f"{line}\nlook = 1")
+    environment = {**os.environ, "HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        [sys.executable, "-c", QUIET], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert (done.stdout, done.stderr) == ("True None []\n", "")
+    assert [path for path in (tmp_path / "home").rglob("*") if path.is_file()] == []

@@ -135,7 +135,11 @@ def compile_team(
     options = Options(backend, inputs, models or {}, tools or {}, reviewer, middleware, strict)
     prepared = prepare(team, options)
     offered = engine().run(prepared.toolbox.open())
-    built = prepared.backend.adapter.build(prepared.plan, prepared.seam(offered))
+    try:
+        built = prepared.backend.adapter.build(prepared.plan, prepared.seam(offered))
+    except BaseException:
+        engine().run(prepared.toolbox.close())
+        raise
     return CompiledTeam(
         prepared.backend.name, built.native, prepared.plan, prepared.rows, getattr(built, "initiator", None), prepared.toolbox
     )

@@ -135,11 +135,11 @@ class Conversation:
             return await self._seam.guard(self._bounded(self._next(messages)))
         except asyncio.CancelledError as error:
             self.error = error
-            if not self._seam.cancelled:
-                raise
-            return None
+            self._desk.cancel()
+            raise
         except Exception as error:  # noqa: BLE001  # whatever a layer, model, tool or check raises belongs to this task
             self.error = error
+            self._desk.cancel()
             return None
 
     async def _ask_reviewer(self, review: Review) -> Decision:

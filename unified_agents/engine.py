@@ -168,6 +168,9 @@ async def in_thread(function: Callable[[], T], name: str) -> T:
         error: BaseException | None = None
         try:
             value = function()
+        except StopIteration as caught:  # no future takes it
+            error = RuntimeError(f"StopIteration was raised on thread {name!r}")
+            error.__cause__ = caught
         except Exception as caught:  # noqa: BLE001  # whatever it was, it belongs to the one who awaits
             error = caught
         except BaseException as caught:  # noqa: BLE001  # as itself it would end the thread of the one who awaits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import hashlib
 import importlib
 import importlib.abc
@@ -158,14 +159,21 @@ class _Finder(importlib.abc.MetaPathFinder):
 def _quieten(module_name: str) -> None:
     """Let a framework's adapter import it first, without what the import does on the side, when a team's code is the first to want it."""
     top = module_name.partition(".")[0]
-    if top in sys.modules:
-        return
+    if top not in sys.modules and (guard := _guards().get(top.removesuffix("_tools"))):
+        importlib.import_module(guard)
+
+
+@functools.cache
+def _guards() -> dict[str, str]:
+    """By a framework's import name the adapter's module `quiet`."""
     from unified_agents.registry import backends  # it reads what is installed
 
+    found: dict[str, str] = {}
     for backend in backends().values():
-        needed = {name.replace("-", "_") for name in backend.adapter.requires}
-        if backend.available and not needed.isdisjoint({top, top.removesuffix("_tools")}):
-            importlib.import_module(f"{type(backend.adapter).__module__.rpartition('.')[0]}.quiet")
+        module = f"{type(backend.adapter).__module__.rpartition('.')[0]}.quiet"
+        if backend.available and importlib.util.find_spec(module):
+            found |= {name.replace("-", "_"): module for name in backend.adapter.requirements}
+    return found
 
 
 _numbers = itertools.count(1)

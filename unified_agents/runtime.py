@@ -125,6 +125,9 @@ class _Run:
         except asyncio.CancelledError:
             self.cancelled = self._end(RunCancelledError("the run was cancelled")).result
             raise
+        except SpecError as error:  # two tools of one name, known only when the MCP servers run
+            self._failed(error, "failed")
+            raise
         except RunError as error:
             raise self._end(error) from error.__cause__
         failure = next((outcome.error for outcome in self.builder.outcomes.values() if outcome.error), None)
@@ -174,9 +177,12 @@ class _Run:
         failed = [name for name, outcome in self.builder.outcomes.items() if outcome.error is not None]
         for name, cause in self.prepared.plan.downstream(failed).items():
             self.emit(TaskSkipped(task=name, because_of=cause))
-        self.emit(RunFailed(run_id=self.run_id, status=status, error=type(error).__name__, message=str(error), duration_s=self._duration()))
+        self._failed(error, status)
         error.result = self.builder.build(status, self._duration(), error)
         return error
+
+    def _failed(self, error: Exception, status: str) -> None:
+        self.emit(RunFailed(run_id=self.run_id, status=status, error=type(error).__name__, message=str(error), duration_s=self._duration()))
 
     def _duration(self) -> float:
         return monotonic() - self.started

@@ -166,10 +166,11 @@ class Seam:
         Raises:
             RunCancelledError: the run was cancelled before.
         """
-        task = asyncio.ensure_future(tamed(work))
         if self.cancelled:
-            task.cancel()
+            if asyncio.iscoroutine(work):
+                work.close()
             raise RunCancelledError("the run was cancelled")
+        task = asyncio.ensure_future(tamed(work))
         self._work.add(task)
         task.add_done_callback(self._work.discard)
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from unified_agents import AgentSpec, ModelError, ScriptedModel, TaskSpec, TeamSpec, compile_team, run_team, run_team_async
+from unified_agents import AgentSpec, ChatResponse, ModelError, ScriptedModel, TaskSpec, TeamSpec, compile_team, run_team, run_team_async
 from unified_agents.registry import backends
 from unified_agents.testing import Reply, ScriptedServer
 
@@ -177,3 +177,25 @@ def test_events_come_in_order(server: ScriptedServer, backend: str) -> None:
     task = ["TaskStarted", "ModelCalled", "TaskCompleted"]
     handover = ["TaskStarted", "MessageSent", "ModelCalled", "TaskCompleted"]
     assert seen == [("RunStarted", ""), *((kind, "one") for kind in task), *((kind, "two") for kind in handover), ("RunCompleted", "")]
+
+
+def test_a_compiled_object_never_mixes_two_runs(backend: str) -> None:
+    """Run again or twice at once it either works or says that `compile_team` makes another; never a wrong answer."""
+
+    async def answer(request: Any) -> ChatResponse:
+        await asyncio.sleep(0.2)
+        return ChatResponse(text=f"OUT {request.task}", model="m")
+
+    native = compile_team(team("openai/x"), backend=backend, models={"default": answer})
+    starts = {
+        "crewai": lambda: asyncio.to_thread(native.native.kickoff),
+        "autogen": lambda: native.native.run(),
+        "autogen_classic": lambda: asyncio.to_thread(native.initiator.initiate_chat, native.native),
+    }
+
+    async def both() -> list[Any]:
+        start: Any = starts[backend]
+        return list(await asyncio.gather(start(), start(), return_exceptions=True))
+
+    for said in asyncio.run(both()):
+        assert "OUT two" in str(said) or "compile_team" in str(said), repr(said)

@@ -40,6 +40,7 @@ agents:
   researcher:
     role: Research Analyst
     goal: Explain {{topic}} correctly and briefly
+    {comment}tools: [today]             # what it may call; see tools: below
   writer:
     role: Writer
     goal: Write clear sentences about {{topic}}
@@ -54,7 +55,27 @@ tasks:
     expected_output: One or two short sentences
     agent: writer
     context: [define]          # sees exactly this output
+    guardrail: my_tools:short_enough
+
+tools:
+  today: {{python: my_tools:today}}
 """
+
+_TOOLS = '''\
+"""What team.yaml calls: tools are typed functions with a docstring, guardrails look at answers."""
+
+from datetime import date
+
+
+def today() -> str:
+    """Today's date, as YYYY-MM-DD."""
+    return date.today().isoformat()
+
+
+def short_enough(text: str) -> str | None:
+    """Nothing when the answer is fine, else what is wrong with it: the agent is asked again."""
+    return None if len(text) <= 2000 else f"it has {len(text)} characters, at most 2000 are allowed"
+'''
 
 _ENV = """\
 # Copy this file to .env beside team.yaml; variables that are already set win.
@@ -67,7 +88,8 @@ def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to 
     """Write a starter team that runs as it is: with a key found in the environment, else on the embedded model."""
     model = _model()
     lines = "\n".join(f"# {provider.key_variable}=" for provider in PROVIDERS.values() if provider.key_variable)
-    files = {"team.yaml": _TEAM.format(model=model), ".env.example": _ENV.format(lines=lines)}
+    comment = "# " if model.startswith("local/") else ""  # the small model is better without
+    files = {"team.yaml": _TEAM.format(model=model, comment=comment), "my_tools.py": _TOOLS, ".env.example": _ENV.format(lines=lines)}
     there = [name for name in files if os.path.lexists(folder / name)]
     if there:
         raise SpecError([Problem("", f"{folder / name} exists already and is left as it is") for name in there], "init")
@@ -87,7 +109,7 @@ def _model() -> str:
 
 
 def _say(folder: Path, model: str) -> None:
-    typer.echo(f"Wrote team.yaml and .env.example (model: {model}).", err=True)
+    typer.echo(f"Wrote team.yaml, my_tools.py and .env.example (model: {model}).", err=True)
     lacking = embedded.lacking(embedded.NAME) if model.startswith("local/") else None
     if lacking:
         typer.echo(f"First: {lacking}", err=True)

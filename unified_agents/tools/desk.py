@@ -96,6 +96,12 @@ class ToolDesk:
             taken.result = await asyncio.shield(taken.running)
         return taken.result
 
+    def cancel(self) -> None:
+        """End the calls under way: the conversation is over. A sync tool's thread is left to itself."""
+        for taken in self._calls.values():
+            if taken.running is not None:
+                taken.running.cancel()
+
     async def results(self) -> list[Message]:
         """The answers to all calls of the last accept, in its order; calls that the framework left out are run now.
 

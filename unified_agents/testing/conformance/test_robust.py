@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from unified_agents import AgentSpec, ChatResponse, RunError, ScriptedModel, TaskSpec, TeamSpec, UnsupportedFeatureError, compile_team, run_team
+from unified_agents import AgentSpec, ChatResponse, RunError, ScriptedModel, TaskSpec, TeamSpec, UnsupportedFeatureError, run_team
 from unified_agents.testing import Reply, ScriptedServer
 
 AGENT = AgentSpec(name="a", role="R", goal="G")
@@ -18,7 +18,10 @@ AGENT = AgentSpec(name="a", role="R", goal="G")
 
 def team(*names: str, agent: AgentSpec = AGENT) -> TeamSpec:
     """Independent tasks."""
-    return TeamSpec(tasks=[TaskSpec(name=name, description=f"MARK {name}", agent=agent, context=[]) for name in names or ("t",)], models={"default": "openai/x"})
+    return TeamSpec(
+        tasks=[TaskSpec(name=name, description=f"MARK {name}", agent=agent, context=[]) for name in names or ("t",)],
+        models={"default": "openai/x"},
+    )
 
 
 def failed(backend: str, model: Any, **options: Any) -> RunError:
@@ -142,24 +145,3 @@ def test_a_nested_blocking_run_says_what_to_write(backend: str) -> None:
         return await call_next(request)
 
     assert "run_team_async" in str(failed(backend, ScriptedModel(["x"]), middleware=[nested]))
-
-
-def test_a_compiled_object_never_mixes_two_runs(backend: str) -> None:
-    """Run again or twice at once it either works or says that `compile_team` makes another; never a wrong answer."""
-
-    async def answer(request: Any) -> ChatResponse:
-        await asyncio.sleep(0.3)
-        return ChatResponse(text=f"OUT {request.task}", model="m")
-
-    native = compile_team(team("one"), backend=backend, models={"default": answer})
-    starts = {
-        "crewai": lambda: asyncio.to_thread(native.native.kickoff),
-        "autogen": lambda: native.native.run(),
-        "autogen_classic": lambda: asyncio.to_thread(native.initiator.initiate_chat, native.native),
-    }
-
-    async def both() -> list[Any]:
-        return await asyncio.gather(starts[backend](), starts[backend](), return_exceptions=True)
-
-    for said in asyncio.run(both()):
-        assert "OUT one" in str(said) or "compile_team" in str(said), repr(said)

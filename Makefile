@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-long lint types unit docs clean
+.PHONY: demo test test-versions lint types unit docs clean
 
 demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py
@@ -21,9 +21,6 @@ types: $(INSTALLED)
 unit: $(INSTALLED)
 	$(BIN)/pytest -n 2 --dist loadgroup
 
-test-long: $(INSTALLED)
-	$(BIN)/pytest -n 2 --dist loadgroup --long
-
 # Everything the project needs, in its own folder; made anew when the versions change.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13) and "Python 3.10 to 3.13 is needed; try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
@@ -31,6 +28,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
 	$(BIN)/unified-agents model install
 	@touch $(INSTALLED)
+
+# The conformance suite on the lowest and the highest supported version of every framework, each in an environment of its own.
+test-versions: $(INSTALLED)
+	$(BIN)/python -m tests.versions
 
 # The pages that are made from data.
 docs: $(INSTALLED)

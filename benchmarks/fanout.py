@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.common import Lab, Result, Row, Sample, Settings, Teams, paired, spread
+from benchmarks.common import Lab, Result, Row, Sample, Settings, Teams, framework, paired, spread
 from benchmarks.jobs import independent, pairs
 
 # Ours, then what it is compared with; the first of those is the base of the ratio. Classic AutoGen has one speaker at a time in a team.
@@ -24,9 +24,11 @@ def run(lab: Lab, settings: Settings) -> Result:
     tasks, teams, ms = settings.size(200, 3), settings.size(50, 2), settings.size(200, 0)
     result = Result("fanout", f"Fan-out at {ms / 1000:g} s a request", "wall, ratio to hand-written", settings.repeats(3))
     for group in TASKS:
-        result.rows += _rows(lab, f"{tasks} tasks of one team", group, [independent(tasks, ms)], result.repeat, [independent(3, 0)])
+        result.rows += _rows(
+            lab, f"{framework(group[0])}, {tasks} tasks of one team", group, [independent(tasks, ms)], result.repeat, [independent(3, 0)]
+        )
     for group in TEAMS:
-        result.rows += _rows(lab, f"{teams} teams of 2 tasks", group, pairs(teams, ms), result.repeat, pairs(2, 0))
+        result.rows += _rows(lab, f"{framework(group[0])}, {teams} teams of 2 tasks", group, pairs(teams, ms), result.repeat, pairs(2, 0))
     return result
 
 

@@ -18,7 +18,7 @@ GROUPS = {
 def run(lab: Lab, settings: Settings) -> Result:
     """The benchmark."""
     length = settings.size(20, 3)
-    result = Result("overhead", f"Overhead: a chain of {length} tasks, no latency", "ratio to hand-written", settings.repeats(10))
+    result = Result("overhead", f"Overhead: a chain of {length} tasks, no latency", "ratio to hand-written", settings.repeats(8))
     calls = [call for group in GROUPS.values() for call in group]
     samples = lab.compare(calls, [chain(length)], result.repeat)
     for name, group in GROUPS.items():

@@ -10,8 +10,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from tests.conftest import Run
 from unified_agents import registry
-from unified_agents.cli import run_command
 from unified_agents.spec import team_schema
 from unified_agents.testing import Reply, ScriptedServer
 
@@ -29,20 +29,6 @@ tasks:
   one: {{description: "MARK-ONE {{topic}}", agent: worker}}
   two: {{description: MARK-TWO, agent: worker, context: [one]}}
 """
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command line; exit code, stdout, stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = run_command(arguments)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ instance in a module that imports no framework. `build` imports the rest.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from unified_agents.plan import Plan, Step
 from unified_agents.tools import Tool
 from unified_agents.walk import Seam, TaskOutcome, Walk
 
-Report = Callable[[TaskOutcome], Awaitable[None]]
+Report = Callable[[TaskOutcome], Coroutine[Any, Any, None]]
 Level = Literal["native", "emulated", "refused"]
 
 

@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 
 from unified_agents.adapter import NativeTeam
 from unified_agents.chat_models import monotonic
-from unified_agents.compiler import Models, Options, Prepared, Team, prepare
 from unified_agents.engine import engine, in_thread
 from unified_agents.errors import BackendError, Problem, RunCancelledError, RunError, SpecError
 from unified_agents.events import Dispatcher, Event, FieldsDropped, Listener, RunCompleted, RunFailed, RunStarted, TaskSkipped
 from unified_agents.middleware import Middleware
 from unified_agents.middleware.trace import Trace
+from unified_agents.model_choice import Models
 from unified_agents.plan import Plan
+from unified_agents.preparation import Options, Prepared, Team, prepare
 from unified_agents.result import ResultBuilder, RunResult
 from unified_agents.review import Reviewer
 from unified_agents.walk import Seam, TaskOutcome

@@ -35,15 +35,11 @@ class ClassicTeam(NativeTeam):
 
     async def run(self, report: Report) -> None:
         """Chat on a thread of its own: a classic chat blocks."""
-        self.native.watch(lambda outcome: engine().run(_awaited(report, outcome)))
+        self.native.watch(lambda outcome: engine().run(report(outcome)))
         await in_thread(lambda: self.initiator.initiate_chat(self.native), "unified-agents-chat")
 
     def cancel(self) -> None:
         """Nothing to do: the seam ends the model call that the chat's thread waits for, and no further task starts."""
-
-
-async def _awaited(report: Report, outcome: TaskOutcome) -> None:
-    await report(outcome)
 
 
 def _never(_message: Mapping[str, Any]) -> bool:

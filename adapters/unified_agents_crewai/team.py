@@ -36,15 +36,11 @@ class CrewTeam(NativeTeam):
 
     async def run(self, report: Report) -> None:
         """Kick the crew off on a thread of its own; its tasks have one each."""
-        self.native.watch(lambda outcome: engine().run(_awaited(report, outcome)))
+        self.native.watch(lambda outcome: engine().run(report(outcome)))
         await in_thread(self.native.kickoff, "unified-agents-crew")
 
     def cancel(self) -> None:
         """Nothing to do: the seam ends the model calls that the crew's threads wait for."""
-
-
-async def _awaited(report: Report, outcome: TaskOutcome) -> None:
-    await report(outcome)
 
 
 class _NoTaskOutputs:

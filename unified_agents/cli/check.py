@@ -12,8 +12,8 @@ from rich.table import Table
 
 from unified_agents.cli.output import clean, print_json
 from unified_agents.cli.run import Backend, File
-from unified_agents.compiler import Checked, check_file
 from unified_agents.errors import SpecError, UnsupportedFeatureError
+from unified_agents.outlook import Checked, check_file
 
 
 def check(

@@ -38,8 +38,8 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> None:
     """Run a team; its output goes to stdout."""
-    from unified_agents.compiler import Options, prepare
     from unified_agents.engine import engine
+    from unified_agents.preparation import Options, prepare
     from unified_agents.result import RunResult
     from unified_agents.runtime import execute
 

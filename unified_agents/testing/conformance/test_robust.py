@@ -131,7 +131,7 @@ def test_fields_of_a_replaced_model_are_refused_like_the_teams(server: ScriptedS
 
 @pytest.mark.parametrize("name", ["x①", "١", "日本", "ª", "𝒳"])
 def test_names_of_letters_that_are_no_identifiers(backend: str, name: str) -> None:
-    """What Python's \\w takes is not always an identifier."""
+    """Letters and digits of all scripts are names, though not always identifiers."""
     agent = AgentSpec(name=name, role=name)
     result = run_team(team(name, agent=agent), backend=backend, models={"default": ScriptedModel(["ok"])})
     assert result.tasks[name].agent == name

@@ -1,0 +1,213 @@
+"""From a team and what a caller says beside it to everything that a run needs, checked: all but the framework's objects."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unified_agents.chat_models import ChatModel
+from unified_agents.chat_models.providers import ModelConfig
+from unified_agents.checks import agents_in_use, check_team, is_inside
+from unified_agents.environment import read_environment
+from unified_agents.errors import Problem, SpecError, UnsupportedFeatureError
+from unified_agents.events import Event
+from unified_agents.fidelity import Row, fidelity
+from unified_agents.loader import Loaded, read_team
+from unified_agents.middleware import Middleware, default_middleware
+from unified_agents.model_choice import Models, chat_models, model_names, put_in_place, resolve_models
+from unified_agents.plan import Plan, bind_inputs, make_plan
+from unified_agents.references import BadReferenceError, resolve_reference
+from unified_agents.registry import Backend, default_backend, get_backend
+from unified_agents.review import ReviewDesk, Reviewer
+from unified_agents.spec import LimitsSpec, TeamSpec
+from unified_agents.tools import Tool
+from unified_agents.tools.loading import Toolbox, load_tools
+from unified_agents.walk import Seam
+
+BACKEND_VARIABLE = "UNIFIED_AGENTS_BACKEND"
+Team = TeamSpec | str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller says beside the team; see `run_team` for what each means."""
+
+    backend: str | None = None
+    inputs: Mapping[str, Any] | None = None
+    models: Models = field(default_factory=dict)
+    tools: Mapping[str, Any] = field(default_factory=dict)
+    reviewer: Reviewer | None = None
+    middleware: Sequence[Middleware] = ()
+    strict: bool = True
+    settings: Mapping[str, str] = field(default_factory=dict)
+    allow_imports: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked team with its inputs, models, tools and checks: everything but the framework's objects."""
+
+    plan: Plan
+    backend: Backend
+    models: Mapping[str, ChatModel]
+    layers: Sequence[Middleware]
+    rows: Sequence[Row]
+    toolbox: Toolbox
+    guardrails: Mapping[str, Any]
+    reviewer: Reviewer | None
+
+    @property
+    def lost(self) -> list[Row]:
+        """What `strict=False` leaves out."""
+        return [row for row in self.rows if row.level == "refused"]
+
+    def seam(
+        self, tools: Mapping[str, Sequence[Tool]], layers: Sequence[Middleware] = (), emit: Callable[[Event], None] = lambda _: None
+    ) -> Seam:
+        """The seam of one compiled team; `layers` go innermost."""
+        return Seam(
+            plan=self.plan,
+            models=self.models,
+            layers=[*self.layers, *layers],
+            emit=emit,
+            tools=tools,
+            guardrails=self.guardrails,
+            review=ReviewDesk(self.reviewer) if self.reviewer else None,
+            limits=self.plan.team.limits or LimitsSpec(),
+        )
+
+
+def prepare(team: Team, options: Options) -> Prepared:
+    """Check everything that can be checked before the framework is imported; errors as `compile_team`."""
+    loaded = put_in_place(_load(team, options), options.models)
+    values, configs = _bind(loaded, options)
+    checked = loaded.raise_if_wrong()
+    chosen = choose_backend(checked, options.backend)
+    rows = fidelity(checked, chosen.adapter)
+    refused = [row for row in rows if row.level == "refused" and (options.strict or not row.droppable)]
+    if refused:
+        raise UnsupportedFeatureError(chosen.name, [row.to_problem() for row in refused])
+    plan = make_plan(checked, values, {name: [configs[alias] for alias in model_names(checked, name)] for name in agents_in_use(checked)})
+    loaded.add(_outside(plan))
+    loaded.raise_if_wrong()
+    code = load_code(checked, options)
+    layers = default_middleware(extra=[*options.middleware, *code.middleware])
+    return Prepared(plan, chosen, chat_models(configs, options.models), layers, rows, code.toolbox, code.guardrails, options.reviewer)
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a team's references name."""
+
+    toolbox: Toolbox
+    guardrails: Mapping[str, Any]
+    middleware: Sequence[Middleware]
+
+
+def load_code(team: TeamSpec, options: Options) -> Code:
+    """Import what the team names; only now, when everything else is known to be right.
+
+    Raises:
+        SpecError: a reference names nothing usable, or nobody is there to be asked for a review.
+    """
+    allowed = (*team._allowed, *options.allow_imports)
+    toolbox, problems = load_tools(team, options.tools, allowed)
+    guardrails = {
+        name: _found(f"tasks.{name}.guardrail", task.guardrail, team, allowed, problems)
+        for name, task in team.tasks.items()
+        if task.guardrail
+    }
+    layers = [_layer(f"middleware[{index}]", item, team, allowed, problems) for index, item in enumerate(team.middleware)]
+    if options.reviewer is None:
+        problems += [
+            Problem(path, "needs a reviewer: run_team(reviewer=…), or a terminal for the command line") for path in _reviewed(team, toolbox)
+        ]
+    if problems:
+        loaded = read_team(team._source, settings=options.settings) if team._source else Loaded("the team")
+        loaded.problems = []
+        loaded.add(problems)
+        raise SpecError(loaded.problems, loaded.source)
+    return Code(toolbox, guardrails, layers)
+
+
+def _reviewed(team: TeamSpec, toolbox: Toolbox) -> list[str]:
+    """Where a team asks for a person."""
+    tasks = [f"tasks.{name}.human_review" for name, task in team.tasks.items() if task.human_review]
+    made = dict.fromkeys(
+        tool.name for tools in toolbox.tools.values() for tool in tools if isinstance(tool, Tool) and tool.requires_confirmation
+    )
+    servers = [name for name, spec in toolbox.servers.items() if spec.requires_confirmation]
+    return [*tasks, *(f"tools.{name}.requires_confirmation" for name in [*made, *servers])]
+
+
+def _found(path: str, value: Any, team: TeamSpec, allowed: Sequence[str], problems: list[Problem]) -> Any:
+    """What a reference names, or the value itself where it is no text."""
+    try:
+        found = resolve_reference(value, team._folder or Path.cwd(), allowed) if isinstance(value, str) else value
+    except BadReferenceError as error:
+        problems.append(Problem(path, str(error)))
+        return None
+    if not callable(found):
+        problems.append(Problem(path, f"{value!r} names a {type(found).__name__}, expected a function"))
+    return found
+
+
+def _layer(path: str, value: Any, team: TeamSpec, allowed: Sequence[str], problems: list[Problem]) -> Any:
+    """A layer as named: a class is built without arguments."""
+    found = _found(path, value, team, allowed, problems)
+    if not isinstance(found, type):
+        return found
+    try:
+        return found()
+    except Exception as error:  # noqa: BLE001  # a user's class
+        problems.append(Problem(path, f"{found.__name__}() failed: {type(error).__name__}: {error}"))
+        return None
+
+
+def choose_backend(team: TeamSpec, asked: str | None) -> Backend:
+    """The backend that was asked for, in the order argument, environment, file, first installed.
+
+    Raises:
+        BackendUnavailableError: unknown or not installed.
+    """
+    name = asked_backend(team, asked)
+    return get_backend(name) if name is not None else default_backend()
+
+
+def asked_backend(team: TeamSpec, asked: str | None) -> str | None:
+    """The name that argument, environment or file give, in this order."""
+    return asked if asked is not None else read_environment(team._folder).get(BACKEND_VARIABLE) or team.backend
+
+
+def _load(team: Team, options: Options) -> Loaded:
+    if not isinstance(team, TeamSpec):
+        return read_team(Path(team), settings=options.settings, provided=set(options.models), given_tools=set(options.tools))
+    loaded = Loaded(team._source or "the team", team=team)
+    loaded.add(check_team(team, options.tools))
+    return loaded
+
+
+def _bind(loaded: Loaded, options: Options) -> tuple[dict[str, str], dict[str, ModelConfig]]:
+    """The inputs and the models by alias; looked at even when the file is already known to be wrong, to tell everything at once."""
+    values: dict[str, str] = {}
+    configs: dict[str, ModelConfig] = {}
+    if loaded.team is not None:
+        values, problems = bind_inputs(loaded.team, options.inputs)
+        loaded.add(problems)
+        if not any(p.path.startswith("models") for p in loaded.problems):
+            configs, problems = resolve_models(loaded.team, options.models)
+            loaded.add(problems)
+    return values, configs
+
+
+def _outside(plan: Plan) -> list[Problem]:
+    """Output files that lie outside the working folder once the inputs are filled in."""
+    files = {f"tasks.{step.name}.output_file": step.task.output_file for step in plan.steps}
+    return [
+        Problem(path, f"becomes {file!r}: it must lie inside the working folder")
+        for path, file in files.items()
+        if file and not is_inside(file)
+    ]

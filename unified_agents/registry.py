@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 
 from packaging.specifiers import SpecifierSet
@@ -11,6 +13,7 @@ from packaging.specifiers import SpecifierSet
 from unified_agents.adapter import Adapter
 from unified_agents.errors import BackendUnavailableError, did_you_mean
 
+Installation = tuple[tuple[str, int], ...]
 GROUP = "unified_agents.adapters"
 
 
@@ -99,7 +102,17 @@ def install_command(adapter: Adapter) -> str:
 
 
 def _entries() -> list[EntryPoint]:
+    return _entries_of(_installation())
+
+
+@lru_cache(maxsize=1)
+def _entries_of(_place: Installation) -> list[EntryPoint]:
     return list(entry_points(group=GROUP))
+
+
+def _installation() -> Installation:
+    """What tells one set of installed distributions from another: reading all their metadata takes longer than the rest of a small run."""
+    return tuple((folder, os.stat(folder).st_mtime_ns if os.path.exists(folder) else 0) for folder in sys.path if folder)
 
 
 @cache
@@ -135,6 +148,11 @@ def _supported(adapter: Adapter) -> str:
 
 
 def _installed(distribution: str) -> str | None:
+    return _version_of(distribution, _installation())
+
+
+@lru_cache(maxsize=64)
+def _version_of(distribution: str, _place: Installation) -> str | None:
     try:
         return version(distribution)
     except PackageNotFoundError:

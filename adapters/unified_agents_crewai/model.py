@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any
 
 # isort: off
@@ -57,10 +58,15 @@ class ConversationLLM(BaseLLM):
     """The LLM of one task: every call goes to the conversation that was opened for it."""
 
     _conversation: Conversation | None = PrivateAttr(default=None)
+    _waiting: Any = PrivateAttr(default=None)
 
     def bind(self, conversation: Conversation) -> None:
         """Answer from `conversation` from now on."""
         self._conversation = conversation
+
+    def when_waiting(self, work: Callable[[], None]) -> None:
+        """Do some work, which must return at once, whenever the model is about to be waited for."""
+        self._waiting = work
 
     def call(self, messages: str | list[dict[str, Any]], *_args: Any, **_options: Any) -> Text | list[dict[str, Any]]:
         """The conversation's answer, or the tool calls that CrewAI should run; waits for it on CrewAI's thread."""
@@ -73,6 +79,8 @@ class ConversationLLM(BaseLLM):
         """None stands for a failure: CrewAI reads meaning into causes and contexts, so nothing may be raised inside an `except`."""
         if self._conversation is None:
             return None
+        if self._waiting is not None:
+            self._waiting()
         try:
             response = self._conversation.chat_blocking(worded(self._conversation, plain(messages)))
         except ConversationStopped:

@@ -64,18 +64,39 @@ class PlanTask(Task):
         return str(super().prompt()) if self.expected_output else self.description
 
 
+class PlanAgent(Agent):
+    """The agent of one task. Its executor takes about 10 ms to make: not all of them before the first task, but while models answer."""
+
+    _making: Any = PrivateAttr(default_factory=threading.Lock)
+
+    def create_agent_executor(self, tools: list[Any] | None = None, task: Task | None = None) -> None:
+        """Called for every agent at kickoff, where nothing is made yet, and for each task as it starts."""
+        if task is not None:
+            with self._making:
+                super().create_agent_executor(tools=tools, task=task)
+
+    def make_ready(self) -> None:
+        """Make the executor ahead of its task."""
+        with self._making:
+            if self.agent_executor is None:
+                super().create_agent_executor()
+
+
 class PlanCrew(Crew):
     """A Crew that walks a plan: eager by dependency, on kickoff and akickoff, every task with an agent of its own."""
 
     _seam: Seam = PrivateAttr()
     _steps: dict[str, PlanTask] = PrivateAttr(default_factory=dict)
     _done: Done | None = PrivateAttr(default=None)
+    _ahead: Any = PrivateAttr(default_factory=threading.Event)
     _running: Any = PrivateAttr(default_factory=threading.Lock)
     _task_output_handler: Any = PrivateAttr(default_factory=_NoTaskOutputs)  # private in CrewAI; a test pins it
 
     def attach(self, seam: Seam, tasks: dict[str, PlanTask]) -> None:
         """Tell the crew its plan: a pydantic model takes no further arguments."""
         self._seam, self._steps = seam, tasks
+        for task in tasks.values():
+            task.agent.llm.when_waiting(self._look_ahead)  # type: ignore[union-attr]  # it is our ConversationLLM
 
     def watch(self, done: Done) -> None:
         """Report outcomes to `done`; a task's failure is an outcome then, and no longer raised."""
@@ -113,6 +134,16 @@ class PlanCrew(Crew):
                     outputs.append(future.result())
                 if self._done is not None:
                     self._done(outcome)
+
+    def _look_ahead(self) -> None:
+        """Use the first wait for a model to make what later tasks need."""
+        if not self._ahead.is_set():
+            self._ahead.set()
+            threading.Thread(target=self._make_ready, name="unified-agents-crew-ahead", daemon=True).start()
+
+    def _make_ready(self) -> None:
+        for task in self._steps.values():
+            task.agent.make_ready()  # type: ignore[union-attr]  # it is our PlanAgent
 
     def _start(self, walk: Walk, step: Step) -> concurrent.futures.Future[TaskOutput]:
         conversation, task = walk.open(step), self._steps[step.name]
@@ -175,7 +206,7 @@ def build_crew(plan: Plan, seam: Seam) -> PlanCrew:
 def _agent(step: Step, tools: list[ForwardTool]) -> Agent:
     """A fresh CrewAI agent with everything of its own that asks again, cuts, remembers or plans switched off."""
     role, goal, backstory = _words(step.agent)
-    return Agent(
+    return PlanAgent(
         role=guard(role), goal=guard(goal), backstory=guard(backstory), llm=ConversationLLM(model=step.model.name or "model"),
         max_iter=1_000_000, max_retry_limit=0, max_execution_time=None, respect_context_window=True, use_better_compaction=False,
         allow_delegation=False, cache=False, verbose=False, memory=False, tools=tools,

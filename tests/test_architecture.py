@@ -60,7 +60,7 @@ def test_the_test_above_can_fail() -> None:
 def test_an_adapter_is_cut_like_the_others(folder: Path) -> None:
     """The same file names in each; adapter.py imports no framework, and no adapter imports another or a private name of the core."""
     names = {path.name for path in folder.glob("*.py")}
-    assert {"adapter.py", "team.py", "model.py", "quiet.py", "__init__.py"} <= names
+    assert {"adapter.py", "team.py", "model.py", "tools.py", "quiet.py", "__init__.py"} <= names
     assert not top(imports(folder / "adapter.py")) & FRAMEWORKS
     for path in folder.glob("*.py"):
         assert not {name for name in top(imports(path)) if name.startswith("unified_agents_")} - {folder.name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from rich.console import Console
@@ -30,11 +31,11 @@ def _asked(review: Review, console: Console) -> Decision:
     what = f"{review.agent} wants to call {review.tool}" if review.kind == "tool" else f"{review.agent} answers task {review.task!r}"
     console.print(f"\n[bold]{escape(clean(what))}[/]\n{escape(clean(review.content))}")
     while True:
-        said = console.input(escape(_QUESTIONS[review.kind])).strip().lower()
+        said = _answer(console, _QUESTIONS[review.kind]).strip().lower()
         if said in ("y", "yes"):
             return Decision(True)
         if said in ("n", "no"):
-            return Decision(False, comment=console.input("Why (the agent sees it): ").strip() or None)
+            return Decision(False, comment=_answer(console, "Why (the agent sees it): ").strip() or None)
         if said in ("e", "edit") and review.kind == "answer":
             return Decision(True, content=_edited(console))
 
@@ -43,6 +44,22 @@ def _edited(console: Console) -> str:
     """The new text, up to a line that holds a dot alone."""
     console.print("Write the answer; a line with a single dot ends it.")
     lines: list[str] = []
-    while (line := console.input()) != ".":
+    while (line := _answer(console)) != ".":
         lines.append(line)
     return "\n".join(lines)
+
+
+def _answer(console: Console, question: str = "") -> str:
+    """One line from the terminal, read past `sys.stdin`: its lock, held by a thread that waits, would abort an interpreter that ends.
+
+    Raises:
+        EOFError: the terminal was closed.
+    """
+    console.print(escape(question), end="")
+    data = b""
+    while not data.endswith(b"\n"):
+        read = os.read(sys.stdin.fileno(), 4096)
+        if not read:
+            raise EOFError("the terminal was closed")
+        data += read
+    return data.decode(errors="replace").rstrip("\r\n")

@@ -78,3 +78,17 @@ def silent_events() -> Iterator[None]:
         yield
     finally:
         variable.reset(token)
+
+
+def _one_state_class() -> None:
+    """Let all executors share the class of their state: CrewAI makes the same pydantic class anew for each, which takes a fifth of a task."""
+    from crewai.agents.agent_executor import AgentExecutor, AgentExecutorState
+    from crewai.flow.runtime import FlowState
+
+    class ExecutorState(FlowState, AgentExecutorState):
+        """What CrewAI's own `StateWithId` is, made once."""
+
+    AgentExecutor._initial_state_t = ExecutorState
+
+
+_one_state_class()

@@ -25,6 +25,10 @@ def test_crewai_names() -> None:
     assert "_task_output_handler" in PlanCrew.__private_attributes__
     assert inspect.isfunction(TokenManager._get_secure_storage_path)
     assert issubclass(HookAborted, Exception)
+    from crewai.agents.agent_executor import AgentExecutor, AgentExecutorState  # noqa: TID251
+    from crewai.flow.runtime import FlowState  # noqa: TID251
+
+    assert issubclass(AgentExecutor._initial_state_t, (FlowState, AgentExecutorState))
     with quiet.silent_events():
         assert vars(quiet)["_event_context_config"].get() is not None
     assert ConversationLLM.call.__qualname__ == "ConversationLLM.call"  # wrapped, it would say so

@@ -22,7 +22,7 @@ _ONE_BY_ONE = "the group chat has one speaker at a time: independent tasks run o
 
 ADAPTER = AutoGenClassicAdapter(
     name="autogen_classic",
-    requirements={"autogen": ">=0.14,<0.15"},
+    requirements={"autogen": ">=0.14.1,<0.15"},
     extra="unified-agents[autogen-classic]",
     rank=3,
     capabilities={"parallel_tasks": False, "native_prompts": False},

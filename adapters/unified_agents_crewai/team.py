@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -23,6 +24,7 @@ from unified_agents.spec import AgentSpec
 from unified_agents_crewai.model import ConversationLLM, guard
 from unified_agents_crewai.tools import ForwardTool, native_tools
 
+_UNTIL_ASKED = 0.02  # seconds: the first request is on its way by then, and does not wait for what later tasks need
 Done = Callable[[TaskOutcome], None]
 
 
@@ -142,6 +144,7 @@ class PlanCrew(Crew):
             threading.Thread(target=self._make_ready, name="unified-agents-crew-ahead", daemon=True).start()
 
     def _make_ready(self) -> None:
+        time.sleep(_UNTIL_ASKED)
         for task in self._steps.values():
             task.agent.make_ready()  # type: ignore[union-attr]  # it is our PlanAgent
 

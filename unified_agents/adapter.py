@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from unified_agents.conversation import Conversation, ConversationStopped
-from unified_agents.plan import Plan, Step
+from unified_agents.plan import Member, Plan, Seat, Step
 from unified_agents.tools import Tool
 from unified_agents.walk import Seam, TaskOutcome, Walk
 
@@ -67,10 +67,12 @@ __all__ = [
     "Conversation",
     "ConversationStopped",
     "Level",
+    "Member",
     "NativeTeam",
     "Plan",
     "Report",
     "Seam",
+    "Seat",
     "Step",
     "TaskOutcome",
     "Tool",

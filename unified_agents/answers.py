@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import re
@@ -14,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from unified_agents.engine import in_thread
+from unified_agents.engine import called
 from unified_agents.errors import GuardrailError, InvalidAnswerError, OutputFileError, ReviewRejectedError, RunError, TaskError
 from unified_agents.review import Ask, Review
 from unified_agents.spec import TaskSpec
@@ -74,7 +73,7 @@ class AnswerDesk:
 
     async def _guarded(self, answer: Accepted, guardrail: Callable[[str], Any]) -> Accepted | Fault:
         try:
-            said = await _called(guardrail, answer.text)
+            said = await called(guardrail, answer.text, thread="unified-agents-guardrail")
             fault, replaced = _verdict(said)
         except Exception as error:
             raise TaskError(f"the guardrail failed: {type(error).__name__}: {error}") from error
@@ -95,13 +94,6 @@ class AnswerDesk:
                 f"the reviewer rejects it: {comment}", ReviewRejectedError(f"the reviewer rejected the answer: {comment}"), again=True
             )
         return answer if decision.content is None else self._structure(decision.content.strip())
-
-
-async def _called(function: Callable[[str], Any], text: str) -> Any:
-    if inspect.iscoroutinefunction(function):
-        return await function(text)
-    said = await in_thread(lambda: function(text), "unified-agents-guardrail")
-    return await said if inspect.isawaitable(said) else said
 
 
 def _verdict(said: Any) -> tuple[str | None, str | None]:

@@ -10,9 +10,10 @@ from typing import Any
 import jsonschema
 from pydantic import BaseModel
 
+from unified_agents.assignment import Assignment, assign, reports_of
 from unified_agents.chat_models.providers import check_base_url, check_model, shown_url
 from unified_agents.errors import Problem, did_you_mean
-from unified_agents.spec import ModelSpec, TaskSpec, TeamSpec
+from unified_agents.spec import AgentSpec, DelegationSpec, ModelSpec, TaskSpec, TeamSpec
 from unified_agents.texts import placeholders, texts_of
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -65,18 +66,27 @@ def _who(path: str, task: TaskSpec, team: TeamSpec) -> Iterator[Problem]:
             path, f"names no agent: write agent: NAME (agents: {known}), participants: […], or delegation: {{strategy: by_expertise}}"
         )
     yield from _references(f"{path}.participants", "agent", task.participants, team.agents)
-    yield from _group_chat(path, task)
+    yield from _group_chat(path, task, team)
 
 
-def _group_chat(path: str, task: TaskSpec) -> Iterator[Problem]:
+_CHECKS_OF_ONE = {"output_schema": None, "guardrail": None, "human_review": False, "expertise": ()}
+
+
+def _group_chat(path: str, task: TaskSpec, team: TeamSpec) -> Iterator[Problem]:
     for field in ("speaker_selection", "max_rounds", "stop_when", "result"):
         if getattr(task, field) is not None and not task.participants:
             yield Problem(f"{path}.{field}", "belongs to a group chat: it needs participants")
+    for field, unset in _CHECKS_OF_ONE.items():
+        if task.participants and getattr(task, field) != unset:
+            yield Problem(f"{path}.{field}", "belongs to a task of one agent: put it on a task that has this one in its context")
     if task.stop_when is not None and task.stop_when.by is not None and task.participants and task.stop_when.by not in task.participants:
         yield _unknown(f"{path}.stop_when.by", "participant", task.stop_when.by, task.participants)
     selection = task.speaker_selection
     if isinstance(selection, str) and selection not in ("round_robin", "model") and not _REFERENCE.fullmatch(selection):
         yield Problem(f"{path}.speaker_selection", f"found {selection!r}, allowed: round_robin | model | MODULE:FUNCTION")
+    people = [name for name in task.participants if name in team.agents and team.agents[name].human]
+    if selection == "model" and task.participants and len(people) == len(task.participants):
+        yield Problem(f"{path}.speaker_selection", "model asks the model of the first participant that is not human, and here all are")
     if selection is not None and not isinstance(selection, str) and not callable(selection):
         yield Problem(f"{path}.speaker_selection", f"found {selection!r}, allowed: round_robin | model | MODULE:FUNCTION")
 
@@ -87,6 +97,8 @@ def _agents(team: TeamSpec) -> Iterator[Problem]:
         path = f"agents.{name}"
         if not agent.human and not (agent.role or "").strip() and not (agent.instructions or "").strip():
             yield Problem(path, "needs a role or instructions")
+        if agent.human:
+            yield from _human(path, agent)
         if agent.delegates_to != ("all",):
             yield from _references(f"{path}.delegates_to", "agent", agent.delegates_to, names - {name}, name)
         for field in ("reports_to", "fallback"):
@@ -97,6 +109,15 @@ def _agents(team: TeamSpec) -> Iterator[Problem]:
                 yield _unknown(f"{path}.{field}", "agent", other, names - {name})
     yield from _chains(team, "reports_to")
     yield from _chains(team, "fallback")
+
+
+_NOT_FOR_PEOPLE = {"tools": (), "model": None, "max_iterations": None, "delegates_to": (), "messaging": False}
+
+
+def _human(path: str, agent: AgentSpec) -> Iterator[Problem]:
+    for field, unset in _NOT_FOR_PEOPLE.items():
+        if getattr(agent, field) != unset:
+            yield Problem(f"{path}.{field}", "is for a model, and this agent is human: leave one of them out")
 
 
 def _tool_names(team: TeamSpec, given: Collection[str]) -> Iterator[Problem]:
@@ -218,6 +239,9 @@ def _delegation(team: TeamSpec) -> Iterator[Problem]:
         yield _unknown("delegation.manager", "agent", manager, team.agents)
     if team.delegation.strategy == "hierarchical" and manager is None:
         yield Problem("delegation.manager", "strategy: hierarchical needs a manager")
+    if team.delegation.strategy == "hierarchical" and manager in team.agents and team.agents[manager].human:
+        yield Problem("delegation.manager", f"{manager!r} is human, and a manager hands out work by calling tools")
+    yield from assignments(team)[1]
 
 
 def _stores(team: TeamSpec) -> Iterator[Problem]:
@@ -310,20 +334,49 @@ def find_cycles(edges: Mapping[str, Sequence[str]]) -> list[list[str]]:
     return cycles
 
 
+def assignments(team: TeamSpec) -> tuple[dict[str, Assignment], list[Problem]]:
+    """Who does each task that is no group chat, by the task's name, and for which nobody is found."""
+    delegation = team.delegation or DelegationSpec()
+    if delegation.strategy == "explicit" or (delegation.strategy == "hierarchical" and delegation.manager not in team.agents):
+        named = {name: task.agent for name, task in team.tasks.items() if task.agent}
+        return {name: Assignment(name, agent, "named by the task") for name, agent in named.items()}, []
+    manager = delegation.manager if delegation.manager in team.agents else None
+    return assign(list(team.tasks.values()), team.agents, _eligible(team), delegation.strategy, manager, waits_for(team))
+
+
+def _eligible(team: TeamSpec) -> list[str]:
+    """Who may be picked for a task."""
+    named = team.delegation.agents if team.delegation else ()
+    return list(named) or [name for name, agent in team.agents.items() if not agent.human]
+
+
+def coworkers(team: TeamSpec) -> dict[str, tuple[str, ...]]:
+    """To whom each agent may delegate: those it names, and in a hierarchy its direct reports."""
+    delegation = team.delegation
+    reports: Mapping[str, Sequence[str]] = {}
+    if delegation and delegation.strategy == "hierarchical" and delegation.manager in team.agents and delegation.manager is not None:
+        reports = reports_of(team.agents, _eligible(team), delegation.manager)
+    found: dict[str, tuple[str, ...]] = {}
+    for name, agent in team.agents.items():
+        named = [other for other in team.agents if other != name] if agent.delegates_to == ("all",) else agent.delegates_to
+        found[name] = tuple(other for other in dict.fromkeys([*named, *reports.get(name, ())]) if other in team.agents)
+    return found
+
+
 def agents_in_use(team: TeamSpec) -> list[str]:
     """The agents that a run may call, in file order."""
-    assigned = team.delegation is not None and any(task.agent is None and not task.participants for task in team.tasks.values())
+    made, problems = assignments(team)
     queue = [name for task in team.tasks.values() for name in (task.agent, *task.participants) if name]
-    if assigned and team.delegation is not None:
-        queue += [*(team.delegation.agents or team.agents), *([team.delegation.manager] if team.delegation.manager else [])]
-    used: set[str] = set()
+    queue += [name for one in made.values() for name in (one.agent, one.delegate) if name]
+    if problems:  # who would do it is not known
+        queue += _eligible(team)
+    edges, used = coworkers(team), set[str]()
     while queue:
         name = queue.pop()
-        if name in used or name not in team.agents:
-            continue
-        used.add(name)
-        agent = team.agents[name]
-        queue += [*(team.agents if agent.delegates_to == ("all",) else agent.delegates_to), *([agent.fallback] if agent.fallback else [])]
+        if name not in used and name in team.agents:
+            used.add(name)
+            fallback = team.agents[name].fallback
+            queue += [*edges[name], *([fallback] if fallback else [])]
     return [name for name in team.agents if name in used]
 
 

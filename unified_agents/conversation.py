@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,13 +17,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from unified_agents import prompts
 from unified_agents.answers import Accepted, AnswerDesk, Fault, response_format, schema_text, write_output
 from unified_agents.chat_models import ChatRequest, ChatResponse, Message, clean_text, monotonic
+from unified_agents.deadline import Deadline
+from unified_agents.delegation import Teamwork
 from unified_agents.engine import engine, in_thread, within
-from unified_agents.errors import EmptyAnswerError, LimitExceededError, TaskTimeoutError
-from unified_agents.plan import Step
+from unified_agents.errors import DelegationError, EmptyAnswerError, LimitExceededError, TaskError, TaskTimeoutError
+from unified_agents.plan import Member, Step
+from unified_agents.post import Post
 from unified_agents.review import Decision, Review
-from unified_agents.spec import AgentSpec
+from unified_agents.spec import AgentSpec, TaskSpec
 from unified_agents.tools import Tool
-from unified_agents.tools.desk import ToolDesk
+from unified_agents.tools.desk import Tally, ToolDesk
+from unified_agents.tools.teamwork import DELEGATE
 
 if TYPE_CHECKING:
     from unified_agents.walk import Seam
@@ -31,7 +35,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_ITERATIONS = 25
-TASK_TIMEOUT = 600.0
 _LAST_CALL = "No tool calls are left. Give your final answer now."
 
 
@@ -42,27 +45,61 @@ class ConversationStopped(Exception):  # noqa: N818  # it is no error of its own
         super().__init__("stopped")
 
 
+@dataclass(frozen=True)
+class Brief:
+    """What one conversation is about: who works on what, within which step, and what it shares with the step's other conversations.
+
+    `task` is the step's own, or what a caller delegated or a group chat asks of a speaker. `path` are the agents that handed it on, the task's own
+    first. `history` follows the opening messages. `delegate` must be asked before an answer counts.
+    """
+
+    step: Step
+    member: Member
+    task: TaskSpec
+    key: str
+    deadline: Deadline
+    post: Post
+    tally: Tally = field(default_factory=Tally)
+    earlier: tuple[prompts.Earlier, ...] = ()
+    failures: tuple[str, ...] = ()
+    history: tuple[Message, ...] = ()
+    path: tuple[str, ...] = ()
+    coworkers: tuple[str, ...] = ()
+    delegate: str | None = None
+    checked: bool = True  # whether the step's guardrail looks at the answer
+
+
 class Conversation:
     """One agent at work on one task: what the model is shown, what it may call, and what counts as its answer."""
 
-    def __init__(self, seam: Seam, step: Step, agent: AgentSpec, earlier: Sequence[prompts.Earlier]) -> None:
-        self.step = step
-        self.agent = agent
-        self.key = f"{step.name}.1/{agent.name}"
+    def __init__(self, seam: Seam, brief: Brief) -> None:
+        self.seam, self.brief = seam, brief
         self.answer: ChatResponse | None = None
         self.accepted: Accepted | None = None
         self.error: BaseException | None = None
+        self.turn = 0
+        """Calls so far."""
         self.started_at = datetime.now(timezone.utc)
         self._started = monotonic()
-        self._deadline = self._started + (step.task.timeout or TASK_TIMEOUT)
-        self._seam = seam
-        self._earlier = tuple(earlier)
-        self._turn = 0
         self._transcript: list[Message] = []
         self._awaiting = False
-        self._questions = 0  # to the reviewer, open now
-        self._desk = ToolDesk(seam.tools.get(agent.name, ()), seam.limits, self._ask_reviewer, seam.emit, step.name, agent.name)
-        self._answers = AnswerDesk(step.task, agent.name, self._ask_reviewer, seam.guardrails.get(step.name))
+        self._reminded = False
+        self._teamwork = Teamwork(self)
+        step, agent = brief.step, brief.member.agent
+        tools = seam.offered(brief.member, brief.coworkers, self._teamwork.handle)
+        self._desk = ToolDesk(tools, seam.limits, brief.tally, self._ask_reviewer, seam.emit, step.name, agent.name)
+        guardrail = seam.guardrails.get(step.name) if brief.checked else None
+        self._answers = AnswerDesk(brief.task, agent.name, self._ask_reviewer, guardrail)
+
+    @property
+    def step(self) -> Step:
+        """The step it belongs to."""
+        return self.brief.step
+
+    @property
+    def agent(self) -> AgentSpec:
+        """Who works."""
+        return self.brief.member.agent
 
     @property
     def tools(self) -> tuple[Tool, ...]:
@@ -77,12 +114,12 @@ class Conversation:
     @property
     def task_text(self) -> str:
         """The task in our words, with exactly the outputs that it may see."""
-        return prompts.task_text(self.step.task, self._earlier)
+        return prompts.task_text(self.brief.task, self.brief.earlier, self.brief.failures)
 
     @property
     def context_text(self) -> str:
         """The outputs alone, for frameworks that word the task themselves."""
-        return prompts.context_text(self._earlier)
+        return prompts.context_text(self.brief.earlier, self.brief.failures)
 
     @property
     def duration_s(self) -> float:
@@ -98,6 +135,25 @@ class Conversation:
     def notes(self) -> list[str]:
         """What the result should say of this conversation beside its answer."""
         return self._desk.notes
+
+    async def answer_alone(self) -> None:
+        """Ask until there is an answer or a failure: for a conversation that no framework drives. Awaited on the engine's loop."""
+        while not self.ended:
+            try:
+                await self._chat(())
+            except ConversationStopped:
+                return
+
+    def opened(
+        self, member: Member, task: TaskSpec, key: str, earlier: Sequence[prompts.Earlier], failures: Sequence[str] = ()
+    ) -> Conversation:
+        """A fresh conversation of a coworker, within this one's task."""
+        path = (*self.brief.path, self.brief.member.name)
+        brief = replace(
+            self.brief, member=member, task=task, key=key, earlier=tuple(earlier), failures=tuple(failures), history=(), path=path,
+            coworkers=member.coworkers, delegate=None, checked=False,
+        )  # fmt: skip
+        return Conversation(self.seam, brief)
 
     async def chat(self, messages: Sequence[Message]) -> ChatResponse:
         """The model's next answer: tool calls for the framework to run, or the final text. May be awaited on any loop.
@@ -132,7 +188,7 @@ class Conversation:
     async def _try(self, messages: Sequence[Message]) -> ChatResponse | None:
         """The next answer, or None when the conversation failed and `error` is set."""
         try:
-            return await self._seam.guard(self._bounded(self._next(messages)))
+            return await self.seam.guard(self._bounded(self._next(messages)))
         except asyncio.CancelledError as error:
             self.error = error
             self._desk.cancel()
@@ -144,32 +200,23 @@ class Conversation:
 
     async def _ask_reviewer(self, review: Review) -> Decision:
         """The reviewer's decision; a person's time does not count against the task's."""
-        assert self._seam.review is not None
-        began = monotonic()
-        self._questions += 1
-        try:
-            return await self._seam.review.ask(review)
-        finally:
-            self._questions -= 1
-            self._deadline += monotonic() - began
+        assert self.seam.review is not None
+        with self.brief.deadline.paused():
+            return await self.seam.review.ask(review)
 
     async def _bounded(self, work: Awaitable[T]) -> T:
         """The result of `work`, unless the task's time is up before."""
-        late = TaskTimeoutError(f"the task took longer than {self.step.task.timeout or TASK_TIMEOUT:g} s")
-        return await within(work, self._left, late)
-
-    def _left(self) -> float:
-        """Seconds until the deadline; a moment more as long as a person is being asked."""
-        return 1.0 if self._questions else self._deadline - monotonic()
+        late = TaskTimeoutError(f"the task took longer than {self.brief.deadline.seconds:g} s")
+        return await within(work, self.brief.deadline.left, late)
 
     async def _call_tool(self, call_id: str) -> str:
         """Bounded by the task's deadline, which the next `chat` then reports."""
         try:
-            return await self._seam.guard(self._bounded(self._desk.run(call_id)))
+            return await self.seam.guard(self._bounded(self._desk.run(call_id)))
         except TaskTimeoutError as error:
             self.error = self.error or error
         except asyncio.CancelledError:
-            if not self._seam.cancelled:
+            if not self.seam.cancelled:
                 raise
         return "The task was stopped."
 
@@ -182,7 +229,7 @@ class Conversation:
                 self._transcript += await self._desk.results()
                 self._awaiting = False
             response = await self._ask()
-            if response.tool_calls and self._offering(self._turn):
+            if response.tool_calls and self._offering(self.turn):
                 calls = self._take(response)
                 if calls:
                     return replace(response, tool_calls=tuple(calls))
@@ -203,9 +250,9 @@ class Conversation:
             RunError: the fault's, when it may not be asked for again.
         """
         self._check_size(response)
-        looked = await self._answers.look(response.text)
+        looked = self._not_handed_over() or await self._answers.look(response.text)
         if isinstance(looked, Fault):
-            if not looked.again or self._turn > self._max_iterations:
+            if not looked.again or self.turn > self._max_iterations:
                 raise looked.error
             self._transcript.append({"role": "assistant", "content": response.text})
             self._transcript.append(
@@ -215,16 +262,25 @@ class Conversation:
                 }
             )
             return False
-        if self.step.task.output_file is not None:
-            path = self.step.task.output_file
+        if self.brief.task.output_file is not None:
+            path = self.brief.task.output_file
             await in_thread(lambda: write_output(path, looked.text, Path.cwd()), "unified-agents-output")
         self.accepted, self.answer = looked, replace(response, text=looked.text, tool_calls=())
         return True
 
+    def _not_handed_over(self) -> Fault | None:
+        """The fault of an answer that was given without the coworker whom the task names; asked for again once."""
+        name = self.brief.delegate
+        if name is None or name in self._teamwork.asked:
+            return None
+        again, self._reminded = not self._reminded, True
+        said = f"the task names {name}: hand it over with {DELEGATE}, then answer"
+        return Fault(said, DelegationError(f"{self.agent.name} answered without handing the task to {name}, whom it names"), again)
+
     def _check_size(self, response: ChatResponse) -> None:
         if not response.text:
             raise EmptyAnswerError(f"{response.model} answered with no text", model=response.model)
-        size, limit = len(response.text.encode("utf-8", "replace")), self._seam.limits.output_bytes
+        size, limit = len(response.text.encode("utf-8", "replace")), self.seam.limits.output_bytes
         if size > limit:
             raise LimitExceededError(f"the answer has {size:,} bytes, limits.output_bytes is {limit:,}")
 
@@ -238,34 +294,58 @@ class Conversation:
 
     def _opening(self, messages: Sequence[Message]) -> Sequence[Message]:
         """The framework's own messages, or ours where the team asks for neutral prompts."""
-        if self._seam.plan.team.prompts == "native":
+        if self.seam.plan.team.prompts == "native" and messages:
             opening = list(messages)
         else:
             system = [{"role": "system", "content": self.system_text}] if self.system_text else []
             opening = [*system, {"role": "user", "content": self.task_text}]
-        schema = self.step.task.output_schema
-        if schema is not None and not self.step.model.json_schema:
+        schema = self.brief.task.output_schema
+        if schema is not None and not self._json_schema:
             told = f"{opening[-1]['content']}\n\nAnswer with JSON alone, matching this JSON Schema: {schema_text(schema)}"
             opening[-1] = {**opening[-1], "content": told}
-        return opening
+        return [*opening, *self.brief.history]
+
+    @property
+    def _json_schema(self) -> bool:
+        """Whether the model takes a JSON Schema on the wire."""
+        return bool(self.brief.member.models) and self.brief.member.models[0].json_schema
 
     async def _ask(self) -> ChatResponse:
-        self._turn += 1
-        if self._turn > self._max_iterations + 1:
+        self.turn += 1
+        if self.turn > self._max_iterations + 1:
             raise LimitExceededError(f"no answer within {self._max_iterations} model calls and a last one without tools (max_iterations)")
-        messages = list(self._transcript)
-        if self._desk.tools and not self._offering(self._turn):
+        mail = self.brief.post.receive(self.agent.name)
+        if mail:
+            self._transcript.append({"role": "user", "content": prompts.mail_text(mail)})
+        try:
+            response = await (self._ask_person() if self.agent.human else self.seam.call(self._request()))
+        except BaseException:
+            self.brief.post.give_back(self.agent.name, mail)
+            raise
+        return replace(response, text=clean_text(response.text or ""))
+
+    def _request(self) -> ChatRequest:
+        messages, (first, *fallbacks) = list(self._transcript), self.brief.member.models
+        offering = self._offering(self.turn)
+        if self._desk.tools and not offering:
             messages.append({"role": "user", "content": _LAST_CALL})
-        request = ChatRequest(
-            model=self.step.model,
-            fallbacks=self.step.fallbacks,
+        return ChatRequest(
+            model=first,
+            fallbacks=tuple(fallbacks),
             messages=messages,
-            tools=[tool.schema for tool in self.tools] if self._offering(self._turn) else (),
-            response_format=response_format(self.step.task) if self.step.model.json_schema else None,
+            tools=[tool.schema for tool in self.tools] if offering else (),
+            response_format=response_format(self.brief.task) if self._json_schema else None,
             task=self.step.name,
             agent=self.agent.name,
-            conversation=self.key,
-            turn=self._turn,
+            conversation=self.brief.key,
+            turn=self.turn,
         )
-        response = await self._seam.call(request)
-        return replace(response, text=clean_text(response.text or ""))
+
+    async def _ask_person(self) -> ChatResponse:
+        """What a human agent says to what a model would have been shown."""
+        shown = "\n\n".join(str(message["content"]) for message in self._transcript if message["role"] != "system" and message["content"])
+        try:
+            decision = await self._ask_reviewer(Review("turn", self.step.name, self.agent.name, shown))
+        except Exception as error:
+            raise TaskError(f"the reviewer failed: {type(error).__name__}: {error}") from error
+        return ChatResponse(text=decision.content or "", model=self.agent.name)

@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextlib
+import inspect
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
@@ -149,6 +150,14 @@ async def within(awaitable: Awaitable[T], left: Callable[[], float] | float | No
         raise
     task.cancel()
     raise late
+
+
+async def called(function: Callable[..., Any], *arguments: Any, thread: str) -> Any:
+    """What a user's function returns: an async one is awaited here, a sync one runs on a thread of its own."""
+    if inspect.iscoroutinefunction(function):
+        return await function(*arguments)
+    said = await in_thread(lambda: function(*arguments), thread)
+    return await said if inspect.isawaitable(said) else said
 
 
 async def in_thread(function: Callable[[], T], name: str) -> T:

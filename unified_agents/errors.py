@@ -5,6 +5,7 @@
     UnifiedAgentsError
     ├── SpecError                      the team, its file or its inputs are wrong; nothing was called (exit 2)
     ├── BackendUnavailableError        unknown backend, not installed, or a version outside its range (exit 3)
+    ├── UnknownRecipientError          a message to an agent that a MessageBus does not know
     ├── UnsupportedFeatureError        the backend refuses a field that the team uses (exit 3)
     └── RunError                       a run failed; `.task` names where, `.result` holds what was completed (exit 1)
         ├── BackendError               the framework itself failed
@@ -12,6 +13,7 @@
         ├── TaskTimeoutError           the task's own deadline passed
         ├── ToolError                  too many tool errors, or the same call again and again
         ├── LimitExceededError         one of `limits` was reached
+        ├── DelegationError            a coworker failed for good, or was never asked although it had to be
         ├── InvalidAnswerError         the answer breaks `output_schema`, also after the repair
         ├── GuardrailError             the guardrail's fault was not mended
         ├── ReviewRejectedError        the reviewer did not approve the answer
@@ -101,6 +103,10 @@ class BackendUnavailableError(UnifiedAgentsError):
     exit_code = 3
 
 
+class UnknownRecipientError(UnifiedAgentsError):
+    """A message was sent to an agent that is not registered on the bus."""
+
+
 class UnsupportedFeatureError(UnifiedAgentsError):
     """The backend refuses fields that the team uses; `problems` names each with its reason."""
 
@@ -146,6 +152,10 @@ class ToolError(RunError):
 
 class LimitExceededError(RunError):
     """One of the team's `limits`, or `max_iterations`, was reached."""
+
+
+class DelegationError(RunError):
+    """A coworker and its fallbacks failed (the last one's error is the `__cause__`), or an agent did not hand over what it had to."""
 
 
 class InvalidAnswerError(RunError):
@@ -244,3 +254,8 @@ def did_you_mean(found: str, allowed: Iterable[str]) -> str:
     """`, did you mean 'x'?` for the nearest allowed name, or an empty text."""
     near = difflib.get_close_matches(found, list(allowed), n=1, cutoff=0.6)
     return f", did you mean {near[0]!r}?" if near else ""
+
+
+def failure_text(agent: str, error: BaseException | None) -> str:
+    """How an agent failed, in one line."""
+    return f"{agent} failed: {type(error).__name__}: {' '.join(str(error).split())[:500]}"

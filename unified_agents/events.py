@@ -89,6 +89,44 @@ class MessageSent(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MessageUndelivered(Event):
+    """A direct message that these agents never saw: they did not ask their model again after it was sent."""
+
+    sender: str
+    recipient: str
+    content: str
+    timestamp: datetime
+    missed: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkDelegated(Event):
+    """An agent handed work or a question to a coworker."""
+
+    task: str
+    agent: str
+    coworker: str
+    tool: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskReassigned(Event):
+    """A task whose agent failed for good goes to that agent's fallback."""
+
+    task: str
+    agent: str
+    failed: str
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldsUnused(Event):
+    """Fields that are set and that nothing reads in this team, such as `reports_to` without a hierarchy."""
+
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class FieldsDropped(Event):
     """The run goes on without these fields, as `strict=False` allows."""
 

@@ -29,16 +29,15 @@ _EMULATED = (
     "resilience.timeout", "resilience.fallback_models", "models.*.fallbacks",
     "agents.*.model[]", "agents.*.tools", "agents.*.max_iterations",
     "tasks.*.output_schema", "tasks.*.output_file", "tasks.*.human_review", "tasks.*.guardrail", "tasks.*.guardrail_retries", "tasks.*.timeout",
+    "agents.*.delegates_to", "agents.*.reports_to", "agents.*.fallback", "agents.*.messaging", "agents.*.human",
+    "tasks.*.expertise", "tasks.*.participants", "tasks.*.speaker_selection", "tasks.*.max_rounds", "tasks.*.stop_when", "tasks.*.result",
+    "delegation.strategy", "delegation.agents", "delegation.manager", "limits.delegation_depth", "limits.messages",
     "limits.tool_calls", "limits.tool_errors", "limits.output_bytes", "middleware",
 )  # fmt: skip
 
 _REFUSED = (
-    "fallback_backend", "models.*.context_window", "models.*.rate_limit",
-    "agents.*.delegates_to", "agents.*.reports_to", "agents.*.fallback",
-    "agents.*.messaging", "agents.*.memory", "agents.*.human", "tools.*.side_effects",
-    "tasks.*.expertise", "tasks.*.participants", "tasks.*.speaker_selection", "tasks.*.max_rounds", "tasks.*.stop_when", "tasks.*.result",
-    "delegation", "memory", "token_window", "resilience.retry", "resilience.circuit_breaker",
-    "budget", "limits.delegation_depth", "limits.messages", "journal", "stream", "prices",
+    "fallback_backend", "models.*.context_window", "models.*.rate_limit", "agents.*.memory", "tools.*.side_effects",
+    "memory", "token_window", "resilience.retry", "resilience.circuit_breaker", "budget", "journal", "stream", "prices",
 )  # fmt: skip
 
 # What protects people, or decides who works at all, is never dropped by `strict=False`.
@@ -49,7 +48,9 @@ _NEVER_DROPPED = frozenset(
         "tasks.*.participants",
         "tasks.*.expertise",
         "tasks.*.guardrail",
-        "delegation",
+        "delegation.strategy",
+        "delegation.agents",
+        "delegation.manager",
         "limits.delegation_depth",
         "limits.messages",
         "budget",
@@ -97,13 +98,33 @@ def fidelity(team: TeamSpec, adapter: Adapter) -> list[Row]:
 def used_fields(team: TeamSpec, table: Mapping[str, Any] = CORE) -> Iterator[tuple[str, str]]:
     """Path and pattern of every field that a run of the team would use."""
     agents = agents_in_use(team)
+    unused = {problem.path for problem in unused_fields(team)}
     named = {tool for agent in agents for tool in team.agents[agent].tools if isinstance(tool, str)}
     in_use = {"agents": set(agents), "models": models_in_use(team), "tools": named}
     for path, field in _walk(team, "", "", table):
         section, _, rest = path.partition(".")
+        if path in unused:
+            continue
         if section in in_use and not any(rest == name or rest.startswith((f"{name}.", f"{name}[")) for name in in_use[section]):
             continue
         yield path, field
+
+
+def unused_fields(team: TeamSpec) -> list[Problem]:
+    """Fields that are set and that nothing reads in this team, each with what would."""
+    strategy = team.delegation.strategy if team.delegation else "explicit"
+    found: list[Problem] = []
+    if strategy != "hierarchical":
+        superiors = [f"agents.{name}.reports_to" for name, agent in team.agents.items() if agent.reports_to]
+        found += [Problem(path, "is read by delegation: {strategy: hierarchical} alone") for path in superiors]
+    for name, task in team.tasks.items():
+        if task.expertise and (task.agent or strategy not in ("by_expertise", "hierarchical")):
+            found.append(Problem(f"tasks.{name}.expertise", "is read when a task names no agent, by_expertise or in a hierarchy"))
+    if team.delegation and team.delegation.manager and strategy not in ("by_expertise", "hierarchical"):
+        found.append(Problem("delegation.manager", f"has no part in strategy: {strategy}"))
+    if team.delegation and team.delegation.agents and strategy == "explicit":
+        found.append(Problem("delegation.agents", "has no part in strategy: explicit"))
+    return found
 
 
 def _walk(spec: BaseModel, path: str, pattern: str, table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

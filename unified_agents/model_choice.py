@@ -66,7 +66,8 @@ def resolve_models(team: TeamSpec, replaced: Models) -> tuple[dict[str, ModelCon
 
 
 def _aliases(team: TeamSpec) -> list[str]:
-    return list(dict.fromkeys(alias for agent in agents_in_use(team) for alias in model_names(team, agent)))
+    speaking = [agent for agent in agents_in_use(team) if not team.agents[agent].human]
+    return list(dict.fromkeys(alias for agent in speaking for alias in model_names(team, agent)))
 
 
 def _in_use_text(team: TeamSpec) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unified_agents.checks import assignments
 from unified_agents.errors import Problem
-from unified_agents.fidelity import Row, fidelity
+from unified_agents.fidelity import Row, fidelity, unused_fields
 from unified_agents.loader import read_team
 from unified_agents.model_choice import resolve_models
 from unified_agents.preparation import asked_backend
@@ -24,6 +25,7 @@ class Checked:
     problems: Sequence[Problem]
     plan: Sequence[Mapping[str, Any]]
     rows: Sequence[Row]
+    unused: Sequence[Problem] = ()
 
     @property
     def refused(self) -> list[Row]:
@@ -50,20 +52,22 @@ def check_file(path: Path, backend: str | None = None) -> Checked:
     name = asked_backend(loaded.team, backend)
     chosen = registered(name) if name else default_backend()
     rows = [row for found in backends().values() for row in fidelity(loaded.team, found.adapter)]
-    return Checked(chosen.name, loaded.problems, outline(loaded.team), rows)
+    return Checked(chosen.name, loaded.problems, outline(loaded.team), rows, unused_fields(loaded.team))
 
 
 def outline(team: TeamSpec) -> list[dict[str, Any]]:
     """Who does what, why, and what they see, as a plan would say; in file order."""
     rows: list[dict[str, Any]] = []
+    made = assignments(team)[0]
     for name, task in team.tasks.items():
         unset = [row["task"] for row in rows] if team.process == "sequential" else []
-        who = task.agent or ", ".join(task.participants) or "(not supported yet)"
+        assigned = made.get(name)
+        who = assigned.agent if assigned else ", ".join(task.participants)
         rows.append(
             {
                 "task": name,
                 "agent": who,
-                "reason": "named by the task",
+                "reason": assigned.reason if assigned else "group chat",
                 "context": list(task.context if task.context is not None else unset),
             }
         )

@@ -7,41 +7,103 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unified_agents.chat_models.providers import ModelConfig
-from unified_agents.checks import agents_in_use, team_texts, waits_for
+from unified_agents.checks import agents_in_use, assignments, coworkers, team_texts, waits_for
 from unified_agents.errors import Problem, did_you_mean
+from unified_agents.prompts import Earlier
 from unified_agents.spec import AgentSpec, TaskSpec, TeamSpec
 from unified_agents.texts import as_text, filled, identifier, placeholders
 
 
 @dataclass(frozen=True)
+class Member:
+    """An agent of the plan: the models that answer for it, the first to be asked first (none for a person), and to whom it may delegate."""
+
+    agent: AgentSpec
+    models: tuple[ModelConfig, ...] = ()
+    coworkers: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The agent's name."""
+        return self.agent.name
+
+    @property
+    def model_name(self) -> str:
+        """Something to show where a framework insists on a model's name."""
+        return (self.models[0].name if self.models else "") or "model"
+
+
+@dataclass(frozen=True)
 class Step:
-    """One task with its agent. `waits` must have completed before it starts; `context` are the outputs that reach its prompt."""
+    """One task and who speaks in it: its agent, or the participants of a group chat with their fallbacks.
+
+    `waits` must have completed before it starts; `context` are the outputs that reach its prompt. `delegate` is the coworker to whom the agent
+    must hand the task on. `attempt` counts the agents it was given to, `failures` say how the ones before fared.
+    """
 
     task: TaskSpec
-    agent: AgentSpec
-    model: ModelConfig
-    fallbacks: tuple[ModelConfig, ...] = ()
+    members: tuple[Member, ...]
     waits: tuple[str, ...] = ()
     context: tuple[str, ...] = ()
     reason: str = "named by the task"
+    delegate: str | None = None
+    attempt: int = 1
+    failures: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """The task's name."""
         return self.task.name
 
-    def participant(self, index: int) -> str:
-        """A name for the agent of this step that is an identifier, and unique when `index` is the step's."""
-        return f"{identifier(self.agent.name)}_{index + 1}"
+    @property
+    def agent(self) -> AgentSpec:
+        """The agent whose task it is; of a group chat the first participant."""
+        return self.members[0].agent
+
+    @property
+    def who(self) -> str:
+        """The agent's name, or all participants'."""
+        return ", ".join(self.task.participants) or self.agent.name
+
+    def member(self, name: str) -> Member:
+        """Who speaks by this name.
+
+        Raises:
+            KeyError: nobody here does.
+        """
+        return {member.name: member for member in self.members}[name]
+
+    def coworkers(self, member: Member) -> tuple[str, ...]:
+        """To whom a member may delegate within this task."""
+        return (self.delegate,) if self.delegate and member is self.members[0] else member.coworkers
+
+
+@dataclass(frozen=True)
+class Seat:
+    """One member of one step. `name` is an identifier, unique in the plan: a framework's name for the agent object that speaks there."""
+
+    name: str
+    step: Step
+    member: Member
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What an adapter builds from. `steps` are in file order; `given` are outputs of tasks that are not run (again)."""
+    """What an adapter builds from. `steps` are in file order; `given` are outputs of tasks that are not run (again).
+
+    `members` are all agents that may be called, also those who only take what is delegated.
+    """
 
     team: TeamSpec
     steps: tuple[Step, ...]
-    given: Mapping[str, str] = field(default_factory=dict)
+    members: Mapping[str, Member] = field(default_factory=dict)
+    given: Mapping[str, Earlier] = field(default_factory=dict)
+
+    @property
+    def seats(self) -> tuple[Seat, ...]:
+        """Every member of every step: an agent object works on one task at a time, so each has its own."""
+        pairs = [(step, member) for step in self.steps for member in step.members]
+        return tuple(Seat(f"{identifier(member.name)}_{index + 1}", step, member) for index, (step, member) in enumerate(pairs))
 
     def step(self, name: str) -> Step:
         """The step of a task.
@@ -59,10 +121,11 @@ class Plan:
             placed.update({s.name: s for s in self.steps if s.name not in placed and all(w in placed or w in self.given for w in s.waits)})
         return tuple(placed.values())
 
-    def remainder(self, completed: Mapping[str, str]) -> Plan:
-        """The smaller plan of what is left once the outputs `completed` are given."""
-        given = {**self.given, **completed}
-        return replace(self, steps=tuple(step for step in self.steps if step.name not in given), given=given)
+    def remainder(self, completed: Mapping[str, Earlier], changed: Mapping[str, Step] | None = None, lost: Sequence[str] = ()) -> Plan:
+        """The smaller plan of what is left once the outputs `completed` are given: some steps `changed`, and without what hangs on `lost` ones."""
+        given, gone = {**self.given, **completed}, {*lost, *self.downstream(lost)}
+        steps = [(changed or {}).get(step.name, step) for step in self.steps if step.name not in given and step.name not in gone]
+        return replace(self, steps=tuple(steps), given=given)
 
     def downstream(self, names: Sequence[str]) -> dict[str, str]:
         """Every step that waits, directly or not, for one of `names`: its name to the name it hangs on."""
@@ -107,22 +170,33 @@ def _about(team: TeamSpec, name: str) -> str:
 
 def make_plan(team: TeamSpec, values: Mapping[str, str], models: Mapping[str, Sequence[ModelConfig]]) -> Plan:
     """The plan of a team that passed all checks; `models` holds the models of every agent in use, the first to be asked first."""
-    agents = {name: filled(team.agents[name], values) for name in agents_in_use(team)}
-    edges, names = waits_for(team), list(team.tasks)
+    edges, used = coworkers(team), agents_in_use(team)
+    members = {name: Member(filled(team.agents[name], values), tuple(models.get(name, ())), edges[name]) for name in used}
+    made, waits, names = assignments(team)[0], waits_for(team), list(team.tasks)
     steps = []
     for position, (name, task) in enumerate(team.tasks.items()):
-        assert task.agent is not None  # checks and refusals let nothing else through yet
         unset = names[:position] if team.process == "sequential" else []
         context = tuple(task.context if task.context is not None else unset)
-        first, *rest = models[task.agent]
+        assigned = made.get(name)
+        who = [assigned.agent] if assigned else _speakers(team, task.participants)
         steps.append(
             Step(
                 task=filled(task, values),
-                agent=agents[task.agent],
-                model=first,
-                fallbacks=tuple(rest),
-                waits=tuple(edges[name]),
+                members=tuple(members[one] for one in who),
+                waits=tuple(waits[name]),
                 context=context,
+                reason=assigned.reason if assigned else "group chat",
+                delegate=assigned.delegate if assigned else None,
             )
         )
-    return Plan(team=team, steps=tuple(steps))
+    return Plan(team=team, steps=tuple(steps), members=members)
+
+
+def _speakers(team: TeamSpec, participants: Sequence[str]) -> list[str]:
+    """The participants of a group chat, then those who speak when one of them fails."""
+    names = list(participants)
+    for name in names:
+        fallback = team.agents[name].fallback
+        if fallback is not None and fallback not in names:
+            names.append(fallback)
+    return names

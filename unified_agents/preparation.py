@@ -19,6 +19,7 @@ from unified_agents.loader import Loaded, read_team
 from unified_agents.middleware import Middleware, default_middleware
 from unified_agents.model_choice import Models, chat_models, model_names, put_in_place, resolve_models
 from unified_agents.plan import Plan, bind_inputs, make_plan
+from unified_agents.post import Post
 from unified_agents.references import BadReferenceError, resolve_reference
 from unified_agents.registry import Backend, default_backend, get_backend
 from unified_agents.review import ReviewDesk, Reviewer
@@ -57,6 +58,7 @@ class Prepared:
     rows: Sequence[Row]
     toolbox: Toolbox
     guardrails: Mapping[str, Any]
+    selectors: Mapping[str, Any]
     reviewer: Reviewer | None
 
     @property
@@ -65,16 +67,19 @@ class Prepared:
         return [row for row in self.rows if row.level == "refused"]
 
     def seam(
-        self, tools: Mapping[str, Sequence[Tool]], layers: Sequence[Middleware] = (), emit: Callable[[Event], None] = lambda _: None
-    ) -> Seam:
-        """The seam of one compiled team; `layers` go innermost."""
+        self, tools: Mapping[str, Sequence[Tool]], layers: Sequence[Middleware] = (), emit: Callable[[Event], None] = lambda _: None,
+        plan: Plan | None = None, post: Post | None = None,
+    ) -> Seam:  # fmt: skip
+        """The seam of one native team, for the whole plan or a remainder; `layers` go innermost."""
         return Seam(
-            plan=self.plan,
+            plan=plan or self.plan,
             models=self.models,
             layers=[*self.layers, *layers],
             emit=emit,
             tools=tools,
             guardrails=self.guardrails,
+            selectors=self.selectors,
+            post=post,
             review=ReviewDesk(self.reviewer) if self.reviewer else None,
             limits=self.plan.team.limits or LimitsSpec(),
         )
@@ -90,12 +95,15 @@ def prepare(team: Team, options: Options) -> Prepared:
     refused = [row for row in rows if row.level == "refused" and (options.strict or not row.droppable)]
     if refused:
         raise UnsupportedFeatureError(chosen.name, [row.to_problem() for row in refused])
-    plan = make_plan(checked, values, {name: [configs[alias] for alias in model_names(checked, name)] for name in agents_in_use(checked)})
+    speaking = [name for name in agents_in_use(checked) if not checked.agents[name].human]
+    plan = make_plan(checked, values, {name: [configs[alias] for alias in model_names(checked, name)] for name in speaking})
     loaded.add(_outside(plan))
     loaded.raise_if_wrong()
     code = load_code(checked, options)
     layers = default_middleware(extra=[*options.middleware, *code.middleware])
-    return Prepared(plan, chosen, chat_models(configs, options.models), layers, rows, code.toolbox, code.guardrails, options.reviewer)
+    return Prepared(
+        plan, chosen, chat_models(configs, options.models), layers, rows, code.toolbox, code.guardrails, code.selectors, options.reviewer
+    )
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,7 @@ class Code:
 
     toolbox: Toolbox
     guardrails: Mapping[str, Any]
+    selectors: Mapping[str, Any]
     middleware: Sequence[Middleware]
 
 
@@ -120,6 +129,11 @@ def load_code(team: TeamSpec, options: Options) -> Code:
         for name, task in team.tasks.items()
         if task.guardrail
     }
+    selectors = {
+        name: _found(f"tasks.{name}.speaker_selection", task.speaker_selection, team, allowed, problems)
+        for name, task in team.tasks.items()
+        if task.speaker_selection not in (None, "round_robin", "model")
+    }
     layers = [_layer(f"middleware[{index}]", item, team, allowed, problems) for index, item in enumerate(team.middleware)]
     if options.reviewer is None:
         problems += [
@@ -130,7 +144,7 @@ def load_code(team: TeamSpec, options: Options) -> Code:
         loaded.problems = []
         loaded.add(problems)
         raise SpecError(loaded.problems, loaded.source)
-    return Code(toolbox, guardrails, layers)
+    return Code(toolbox, guardrails, selectors, layers)
 
 
 def _reviewed(team: TeamSpec, toolbox: Toolbox) -> list[str]:
@@ -140,7 +154,8 @@ def _reviewed(team: TeamSpec, toolbox: Toolbox) -> list[str]:
         tool.name for tools in toolbox.tools.values() for tool in tools if isinstance(tool, Tool) and tool.requires_confirmation
     )
     servers = [name for name, spec in toolbox.servers.items() if spec.requires_confirmation]
-    return [*tasks, *(f"tools.{name}.requires_confirmation" for name in [*made, *servers])]
+    people = [f"agents.{name}.human" for name in agents_in_use(team) if team.agents[name].human]
+    return [*tasks, *people, *(f"tools.{name}.requires_confirmation" for name in [*made, *servers])]
 
 
 def _found(path: str, value: Any, team: TeamSpec, allowed: Sequence[str], problems: list[Problem]) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime, timezone
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from unified_agents.errors import RunError
-from unified_agents.events import Event, MessageSent, ModelCalled
+from unified_agents.errors import RunError, failure_text
+from unified_agents.events import Event, MessageSent, MessageUndelivered, ModelCalled
 from unified_agents.plan import Plan
 from unified_agents.registry import Backend
 
@@ -43,13 +44,14 @@ class ErrorResult(_Result):
 
 
 class MessageResult(_Result):
-    """One exchange between agents."""
+    """One exchange between agents. `undelivered`: the readers of a direct message who never asked their model after it was sent."""
 
     sender: str
     recipient: str
     message_type: str
     content: str
     timestamp: datetime
+    undelivered: list[str] = Field(default_factory=list)
 
 
 class TaskResult(_Result):
@@ -113,7 +115,18 @@ class ResultBuilder:
         self._plan, self._backend, self._run_id = plan, backend, run_id
         self._calls: list[ModelCalled] = []
         self._messages: list[MessageSent] = []
+        self._missed: dict[tuple[str, str, datetime], tuple[str, ...]] = {}
+        self._attempts: Counter[str] = Counter()
+        self._failures: dict[str, list[str]] = {}
         self.outcomes: dict[str, Any] = {}
+
+    def end(self, outcome: Any) -> None:
+        """Note how an agent fared with a task; the last one counts."""
+        before = self.outcomes.get(outcome.task)
+        if before is not None and before.error is not None:
+            self._failures.setdefault(outcome.task, []).extend([*before.notes, failure_text(before.agent, before.error)])
+        self.outcomes[outcome.task] = outcome
+        self._attempts[outcome.task] += 1
 
     def take(self, event: Event) -> None:
         """Note an event."""
@@ -121,6 +134,8 @@ class ResultBuilder:
             self._calls.append(event)
         elif isinstance(event, MessageSent):
             self._messages.append(event)
+        elif isinstance(event, MessageUndelivered):
+            self._missed[event.sender, event.recipient, event.timestamp] = event.missed
 
     def build(self, status: str, duration_s: float, error: RunError | None) -> RunResult:
         """The result as things stand."""
@@ -130,9 +145,13 @@ class ResultBuilder:
         return RunResult(
             run_id=self._run_id, team=self._plan.team.name, backend=self._backend.name, framework_version=self._backend.framework_version, status=status,
             output=tasks[self._plan.final].output, structured=tasks[self._plan.final].structured, tasks=tasks,
-            messages=[MessageResult(**_fields(m)) for m in self._messages],
+            messages=[self._message(m) for m in self._messages],
             usage=self._usage(), duration_s=duration_s, error=error_result(error) if error else None,
         )  # fmt: skip
+
+    def _message(self, sent: MessageSent) -> MessageResult:
+        missed = self._missed.get((sent.sender, sent.recipient, sent.timestamp), ())
+        return MessageResult(**_fields(sent), undelivered=list(missed))
 
     def _usage(self) -> RunUsage:
         by_agent = {name: usage_of([c for c in self._calls if c.agent == name]) for name in dict.fromkeys(c.agent for c in self._calls)}
@@ -140,7 +159,7 @@ class ResultBuilder:
         return RunUsage(**usage_of(self._calls).model_dump(), by_agent=by_agent, by_model=by_model)
 
     def _task(self, name: str, downstream: dict[str, str]) -> TaskResult:
-        agent = self._plan.team.tasks[name].agent or ""
+        agent = self._plan.step(name).who
         outcome = self.outcomes.get(name)
         if outcome is None:
             status = "skipped" if name in downstream else "pending"
@@ -149,9 +168,10 @@ class ResultBuilder:
         calls = [call for call in self._calls if call.task == name]
         return TaskResult(
             status=outcome.status, agent=outcome.agent, backend=self._backend.name, models=list(dict.fromkeys(c.model for c in calls if c.error is None)),
-            output=outcome.output, structured=outcome.structured, truncated=outcome.truncated, attempts=1, started_at=outcome.started_at.astimezone(timezone.utc),
+            output=outcome.output, structured=outcome.structured, truncated=outcome.truncated, attempts=self._attempts[name],
+            started_at=outcome.started_at.astimezone(timezone.utc),
             duration_s=outcome.duration_s, usage=usage_of(calls), error=error_result(outcome.error) if outcome.error else None,
-            notes=[*outcome.notes, *(["the answer was cut off at max_tokens"] if outcome.truncated else [])],
+            notes=[*self._failures.get(name, ()), *outcome.notes, *(["the answer was cut off at max_tokens"] if outcome.truncated else [])],
         )  # fmt: skip
 
 

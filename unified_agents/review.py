@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from unified_agents.engine import in_thread
+from unified_agents.engine import called
 
 
 @dataclass(frozen=True)
 class Review:
-    """A question to the reviewer: whether a tool may be called (`tool`), or whether an answer is good (`answer`)."""
+    """A question to the reviewer: whether a tool may be called (`tool`), whether an answer is good (`answer`), what a human agent says (`turn`)."""
 
-    kind: Literal["tool", "answer"]
+    kind: Literal["tool", "answer", "turn"]
     task: str
     agent: str
     content: str
@@ -33,7 +32,8 @@ class Decision:
 
 
 Reviewer = Callable[[Review], "Decision | bool | str | Awaitable[Decision | bool | str]"]
-"""True approves, False rejects, a text rejects with this comment, a Decision says more. Sync ones run on a thread of their own."""
+"""True approves, False rejects, a text rejects with this comment, a Decision says more; to a `turn` a text (or a Decision's `content`) is what
+the human agent says. Sync ones run on a thread of their own."""
 
 
 Ask = Callable[[Review], Awaitable[Decision]]
@@ -53,12 +53,16 @@ class ReviewDesk:
             TypeError: the reviewer returned something else.
         """
         async with self._lock:
-            if inspect.iscoroutinefunction(self.reviewer):
-                said = await self.reviewer(review)
-            else:
-                said = await in_thread(lambda: self.reviewer(review), "unified-agents-reviewer")
-                said = await said if inspect.isawaitable(said) else said
-        return _decision(said)
+            said = await called(self.reviewer, review, thread="unified-agents-reviewer")
+        return _said(said) if review.kind == "turn" else _decision(said)
+
+
+def _said(said: Any) -> Decision:
+    """A person's own words."""
+    text = said.content if isinstance(said, Decision) else said
+    if not isinstance(text, str):
+        raise TypeError(f"the reviewer was asked what a human agent says and returned {said!r}, expected a text")
+    return Decision(approved=True, content=text)
 
 
 def _decision(said: Any) -> Decision:

@@ -6,19 +6,35 @@ import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any, TypeVar
 
 from unified_agents.adapter import NativeTeam
 from unified_agents.chat_models import monotonic
 from unified_agents.engine import engine, in_thread
-from unified_agents.errors import BackendError, Problem, RunCancelledError, RunError, SpecError
-from unified_agents.events import Dispatcher, Event, FieldsDropped, Listener, RunCompleted, RunFailed, RunStarted, TaskSkipped
+from unified_agents.errors import BackendError, Problem, RunCancelledError, RunError, SpecError, failure_text
+from unified_agents.events import (
+    Dispatcher,
+    Event,
+    FieldsDropped,
+    FieldsUnused,
+    Listener,
+    RunCompleted,
+    RunFailed,
+    RunStarted,
+    TaskReassigned,
+    TaskSkipped,
+)  # fmt: skip
+from unified_agents.fidelity import unused_fields
 from unified_agents.middleware import Middleware
 from unified_agents.middleware.trace import Trace
 from unified_agents.model_choice import Models
-from unified_agents.plan import Plan
+from unified_agents.plan import Plan, Step
+from unified_agents.post import Post
 from unified_agents.preparation import Options, Prepared, Team, prepare
+from unified_agents.prompts import Earlier
 from unified_agents.result import ResultBuilder, RunResult
 from unified_agents.review import Reviewer
 from unified_agents.walk import Seam, TaskOutcome
@@ -106,6 +122,7 @@ class _Run:
     def __init__(self, prepared: Prepared, run_id: str, dispatcher: Dispatcher) -> None:
         self.prepared, self.run_id, self.dispatcher = prepared, run_id, dispatcher
         self.builder = ResultBuilder(prepared.plan, prepared.backend, run_id)
+        self.post = Post(prepared.plan.team.agents, self.emit)
         self.started = monotonic()
         self.cancelled: RunResult | None = None
 
@@ -114,11 +131,14 @@ class _Run:
         self.dispatcher.put(event)
 
     async def report(self, outcome: TaskOutcome) -> None:
-        self.builder.outcomes[outcome.task] = outcome
+        self.builder.end(outcome)
 
     async def go(self) -> RunResult:
         plan = self.prepared.plan
+        unused = unused_fields(plan.team)
         self.emit(RunStarted(run_id=self.run_id, team=plan.team.name, backend=self.prepared.backend.name, tasks=tuple(plan.team.tasks)))
+        if unused:
+            self.emit(FieldsUnused(paths=tuple(problem.path for problem in unused)))
         if self.prepared.lost:
             self.emit(FieldsDropped(backend=self.prepared.backend.name, paths=tuple(row.path for row in self.prepared.lost)))
         try:
@@ -137,17 +157,44 @@ class _Run:
             failure = BackendError(f"the framework ended without running {', '.join(map(repr, left))}")
         if failure is not None:
             raise self._end(failure)
+        self.post.close()
         self.emit(RunCompleted(run_id=self.run_id, duration_s=self._duration()))
         return self.builder.build("completed", self._duration(), None)
 
     async def _run_with_tools(self, plan: Plan) -> None:
+        """Run the plan, then what is left of it with fallback agents, until nothing is or nobody is left to try."""
         toolbox = self.prepared.toolbox
         try:
-            seam = self.prepared.seam(await toolbox.open(), [Trace(self.emit)], self.emit)
-            team = await self._framework(in_thread(lambda: self.prepared.backend.adapter.build(plan, seam), "unified-agents-build"))
-            await self._run_native(team, seam)
+            tools = await toolbox.open()
+            left: Plan | None = plan
+            while left is not None:
+                seam = self.prepared.seam(tools, [Trace(self.emit)], self.emit, left, self.post)
+                team = await self._framework(in_thread(partial(self.prepared.backend.adapter.build, left, seam), "unified-agents-build"))
+                await self._run_native(team, seam)
+                left = self._reassigned(left)
         finally:
             await toolbox.close()
+
+    def _reassigned(self, plan: Plan) -> Plan | None:
+        """What is left when each failed task goes to its agent's fallback; None when no failed task has one."""
+        failed = [
+            step for step in plan.steps if (outcome := self.builder.outcomes.get(step.name)) is not None and outcome.error is not None
+        ]
+        changed = {step.name: made for step in failed if (made := self._with_fallback(plan, step)) is not None}
+        if not changed:
+            return None
+        completed = {
+            name: Earlier(name, one.speaker or one.agent, one.output) for name, one in self.builder.outcomes.items() if one.error is None
+        }
+        return plan.remainder(completed, changed, [step.name for step in failed if step.name not in changed])
+
+    def _with_fallback(self, plan: Plan, step: Step) -> Step | None:
+        error, name = self.builder.outcomes[step.name].error, step.agent.fallback
+        if name is None or step.task.participants or isinstance(error, RunCancelledError):
+            return None
+        self.emit(TaskReassigned(task=step.name, agent=name, failed=step.agent.name, error=type(error).__name__))
+        failures = (*step.failures, failure_text(step.agent.name, error))
+        return replace(step, members=(plan.members[name],), attempt=step.attempt + 1, failures=failures)
 
     async def _run_native(self, team: NativeTeam, seam: Seam) -> None:
         """Run the framework's team; when this is cancelled, end it and wait a moment for its tasks to be reported."""
@@ -175,6 +222,7 @@ class _Run:
     def _end(self, error: RunError) -> RunError:
         """The error with the run's result on it, once everything that will not run is said."""
         status = "cancelled" if isinstance(error, RunCancelledError) else "failed"
+        self.post.close()
         failed = [name for name, outcome in self.builder.outcomes.items() if outcome.error is not None]
         for name, cause in self.prepared.plan.downstream(failed).items():
             self.emit(TaskSkipped(task=name, because_of=cause))

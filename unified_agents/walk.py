@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 from unified_agents import prompts
-from unified_agents.chat_models import ChatModel, ChatRequest, ChatResponse
-from unified_agents.conversation import Conversation
-from unified_agents.engine import tamed
+from unified_agents.chat_models import ChatModel, ChatRequest, ChatResponse, monotonic
+from unified_agents.conversation import Brief, Conversation
+from unified_agents.deadline import Deadline
+from unified_agents.engine import engine, tamed
 from unified_agents.errors import BackendError, RunCancelledError, RunError, TaskError
-from unified_agents.events import Event, MessageSent, TaskCompleted, TaskFailed, TaskStarted
+from unified_agents.events import Event, TaskCompleted, TaskFailed, TaskStarted
+from unified_agents.group_chat import GroupChat
 from unified_agents.middleware import CallNext, Middleware, chain
-from unified_agents.plan import Plan, Step
+from unified_agents.plan import Member, Plan, Seat, Step
+from unified_agents.post import Post
 from unified_agents.review import ReviewDesk
 from unified_agents.spec import LimitsSpec
 from unified_agents.tools import Tool
+from unified_agents.tools.teamwork import Handle, teamwork_tools
 
 T = TypeVar("T")
 
@@ -38,6 +42,58 @@ class TaskOutcome:
     truncated: bool = False
     notes: tuple[str, ...] = ()
     error: RunError | None = None
+    speaker: str = ""
+    """Whose words the output are; the agent, or in a group chat the last speaker."""
+
+
+class _Single:
+    """A task of one agent: one conversation. As `GroupChat`, for all that a walk asks of it."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self.conversation = conversation
+        self._given = False
+
+    async def next(self) -> Conversation | None:
+        """The conversation, once."""
+        given, self._given = self._given, True
+        return None if given else self.conversation
+
+    @property
+    def ended(self) -> bool:
+        return self.conversation.ended
+
+    @property
+    def text(self) -> str | None:
+        return self.conversation.answer.text if self.conversation.answer else None
+
+    @property
+    def error(self) -> BaseException | None:
+        return self.conversation.error
+
+    @property
+    def truncated(self) -> bool:
+        return bool(self.conversation.answer and self.conversation.answer.truncated)
+
+    @property
+    def structured(self) -> Any:
+        return self.conversation.accepted.structured if self.conversation.accepted else None
+
+    @property
+    def notes(self) -> list[str]:
+        return self.conversation.notes
+
+    @property
+    def speaker(self) -> str:
+        return self.conversation.agent.name
+
+
+@dataclass
+class _Work:
+    """A step under way."""
+
+    job: _Single | GroupChat
+    started_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    started: float = field(default_factory=monotonic)
 
 
 class Walk:
@@ -45,10 +101,9 @@ class Walk:
 
     def __init__(self, seam: Seam) -> None:
         self._seam = seam
-        self._outputs = {
-            name: prompts.Earlier(name, seam.plan.team.tasks[name].agent or name, text) for name, text in seam.plan.given.items()
-        }
-        self._open: dict[str, Conversation | None] = {}
+        self._outputs = dict(seam.plan.given)
+        self._post = seam.post or Post(seam.plan.team.agents, seam.emit)
+        self._open: dict[str, _Work | None] = {}
         self.outcomes: list[TaskOutcome] = []
 
     def ready(self) -> list[Step]:
@@ -59,15 +114,35 @@ class Walk:
         self._open.update(dict.fromkeys(step.name for step in steps))
         return steps
 
-    def open(self, step: Step) -> Conversation:
-        """The conversation of a step that starts now."""
-        earlier = [self._outputs[name] for name in step.context]
-        conversation = Conversation(self._seam, step, step.agent, earlier)
-        self._open[step.name] = conversation
-        self._seam.emit(TaskStarted(task=step.name, agent=step.agent.name))
+    async def next_turn(self, step: Step) -> Conversation | None:
+        """The next conversation of a step: that of its agent; in a group chat each speaker's in turn. None: `finish` it. On any loop."""
+        return await engine().call(self._next_turn(step))
+
+    def next_turn_blocking(self, step: Step) -> Conversation | None:
+        """As `next_turn`, from a thread without a loop."""
+        return engine().run(self._next_turn(step))
+
+    async def _next_turn(self, step: Step) -> Conversation | None:
+        work = self._open[step.name]
+        if work is None:
+            work = self._open[step.name] = self._begin(step)
+        return await work.job.next()
+
+    def _begin(self, step: Step) -> _Work:
+        earlier = tuple(self._outputs[name] for name in step.context)
+        self._seam.emit(TaskStarted(task=step.name, agent=step.who))
         for item in earlier:
-            self._seam.emit(_handover(step, item, conversation.started_at))
-        return conversation
+            for name in step.task.participants or (step.agent.name,):
+                self._post.send(step.name, item.agent, name, item.output, "handover")
+        brief = Brief(
+            step, step.members[0], step.task, f"{step.name}.{step.attempt}", Deadline(step.task.timeout), self._post, earlier=earlier,
+            failures=step.failures,
+        )  # fmt: skip
+        if step.task.participants:
+            return _Work(GroupChat(self._seam, brief, self._seam.selectors.get(step.name)))
+        coworkers = step.coworkers(brief.member)
+        brief = replace(brief, key=f"{brief.key}/{step.agent.name}", coworkers=coworkers, delegate=step.delegate)
+        return _Work(_Single(Conversation(self._seam, brief)))
 
     def finish(self, step: Step, error: BaseException | None = None) -> TaskOutcome:
         """What came of a step whose framework part has ended; `error` is what the framework itself raised, if anything.
@@ -77,13 +152,13 @@ class Walk:
         Raises:
             BackendError: the framework ended without an answer and without a failed call.
         """
-        conversation = self._open[step.name]
-        if conversation is None or (conversation.answer is None and conversation.error is None and not self._seam.cancelled):
+        work = self._open[step.name]
+        if work is None or not (work.job.ended or self._seam.cancelled):
             said = f": {type(error).__name__}: {error}" if error else " without an answer of the model"
             raise BackendError(f"the framework ended task {step.name!r}{said}") from error
-        outcome = _outcome(conversation, self._seam.cancelled)
+        outcome = _outcome(step, work, self._seam.cancelled)
         if outcome.output is not None:
-            self._outputs[step.name] = prompts.Earlier(step.name, step.agent.name, outcome.output)
+            self._outputs[step.name] = prompts.Earlier(step.name, work.job.speaker, outcome.output)
         self.outcomes.append(outcome)
         self._seam.emit(_event(outcome))
         return outcome
@@ -94,32 +169,26 @@ class Walk:
         return next((outcome.error for outcome in self.outcomes if outcome.error is not None), None)
 
 
-def _handover(step: Step, item: prompts.Earlier, when: datetime) -> MessageSent:
-    return MessageSent(
-        task=step.name, sender=item.agent, recipient=step.agent.name, message_type="handover", content=item.output, timestamp=when
-    )
-
-
-def _outcome(conversation: Conversation, cancelled: bool) -> TaskOutcome:
-    answer, accepted = conversation.answer, conversation.accepted
-    error = None if answer else _run_error(conversation, cancelled)
+def _outcome(step: Step, work: _Work, cancelled: bool) -> TaskOutcome:
+    job = work.job
+    error = None if job.text is not None else _run_error(step.name, job.error, cancelled)
     return TaskOutcome(
-        task=conversation.step.name,
-        agent=conversation.agent.name,
-        status="completed" if answer is not None else "cancelled" if isinstance(error, RunCancelledError) else "failed",
-        started_at=conversation.started_at,
-        duration_s=conversation.duration_s,
-        output=answer.text if answer else None,
-        structured=accepted.structured if accepted else None,
-        truncated=bool(answer and answer.truncated),
-        notes=tuple(conversation.notes),
+        task=step.name,
+        agent=step.who,
+        status="completed" if error is None else "cancelled" if isinstance(error, RunCancelledError) else "failed",
+        started_at=work.started_at,
+        duration_s=monotonic() - work.started,
+        output=job.text,
+        structured=job.structured,
+        truncated=job.truncated,
+        notes=tuple(job.notes),
         error=error,
+        speaker=job.speaker,
     )
 
 
-def _run_error(conversation: Conversation, cancelled: bool) -> RunError:
+def _run_error(task: str, original: BaseException | None, cancelled: bool) -> RunError:
     """The original error as one of ours, with the task's name."""
-    original = conversation.error
     if isinstance(original, RunError):
         error = copy.copy(original)  # one exception object may be raised by two tasks; each has its own name and result
         error.__cause__, error.__traceback__ = original.__cause__, original.__traceback__
@@ -128,7 +197,7 @@ def _run_error(conversation: Conversation, cancelled: bool) -> RunError:
     else:
         error = TaskError(f"{type(original).__name__}: {original}")
         error.__cause__ = original
-    error.task = conversation.step.name
+    error.task = task
     return error
 
 
@@ -151,10 +220,23 @@ class Seam:
     emit: Callable[[Event], None] = lambda _event: None
     tools: Mapping[str, Sequence[Tool]] = field(default_factory=dict)  # by the agent's name
     guardrails: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)  # by the task's name
+    selectors: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # by the group chat's name
     review: ReviewDesk | None = None
+    post: Post | None = None  # of a run with several walks; else each walk has its own
     limits: LimitsSpec = field(default_factory=LimitsSpec)
     cancelled: bool = False
     _work: set[asyncio.Future[Any]] = field(default_factory=set)
+
+    def offered(self, member: Member, coworkers: Sequence[str], handle: Handle | None = None) -> tuple[Tool, ...]:
+        """The tools of an agent: its own, then those to work with others; `handle` does what the latter are called for."""
+        people = [self.plan.members[name].agent for name in coworkers]
+        recipients = [name for name in self.plan.team.agents if name != member.name] if member.agent.messaging else []
+        together = teamwork_tools(people, recipients, handle) if handle else teamwork_tools(people, recipients)
+        return (*self.tools.get(member.name, ()), *together)
+
+    def tools_of(self, seat: Seat) -> tuple[Tool, ...]:
+        """The tools that a seat's agent will be offered, before its conversation begins: for a framework's native ones, which only forward."""
+        return self.offered(seat.member, seat.step.coworkers(seat.member))
 
     def start(self) -> Walk:
         """A new walk over the plan."""

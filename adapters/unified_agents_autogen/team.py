@@ -23,10 +23,12 @@ from autogen_agentchat.teams._group_chat._events import (
     SerializableException,
 )
 from autogen_core import CancellationToken, DefaultTopicId, MessageContext, event
+from pydantic import BaseModel
 
 from unified_agents.adapter import NativeTeam, Plan, Report, Seam, Step, TaskOutcome, Walk
 from unified_agents.errors import BackendError
 from unified_agents.prompts import system_text
+from unified_agents.spec import AgentSpec
 from unified_agents.texts import identifier
 from unified_agents_autogen.model import ConversationClient
 from unified_agents_autogen.tools import ForwardTool
@@ -58,24 +60,26 @@ class PlanGroupChat(BaseGroupChat):
 
     def __init__(self, plan: Plan, seam: Seam) -> None:
         self._seam = seam
-        self._steps = {step.participant(index): step for index, step in enumerate(plan.steps)}
-        self._clients = {name: ConversationClient() for name in self._steps}
-        self._tools = {name: [ForwardTool(tool) for tool in seam.tools.get(step.agent.name, ())] for name, step in self._steps.items()}
+        self._seats = {seat.name: seat for seat in plan.seats}
+        self._names = {(seat.step.name, seat.member.name): seat.name for seat in plan.seats}
+        self._clients = {name: ConversationClient() for name in self._seats}
+        self._tools = {name: [ForwardTool(tool) for tool in seam.tools_of(seat)] for name, seat in self._seats.items()}
+        self._agents = {name: self._participant(name, seat.member.agent) for name, seat in self._seats.items()}
         self._report: Report | None = None
         self._walk: Walk | None = None
         self._broken: BackendError | None = None
         super().__init__(
             name=identifier(plan.team.name), description=f"The tasks of {plan.team.name}", group_chat_manager_name="PlanManager",
-            group_chat_manager_class=PlanManager, participants=[self._participant(name, step) for name, step in self._steps.items()],
+            group_chat_manager_class=PlanManager, participants=list(self._agents.values()),
         )  # fmt: skip
 
-    def _participant(self, name: str, step: Step) -> AssistantAgent:
+    def _participant(self, name: str, agent: AgentSpec) -> AssistantAgent:
         # Always a system message of our own: AgentChat's default one asks for TERMINATE.
-        text = system_text(step.agent)
+        text = system_text(agent)
         return AssistantAgent(
             name,
             model_client=self._clients[name],
-            description=step.agent.role or step.agent.name,
+            description=agent.role or agent.name,
             system_message=text or None,
             tools=list(self._tools[name]),
             max_tool_iterations=1_000_000,  # out of reach: the limit is the conversation's
@@ -125,25 +129,44 @@ class PlanGroupChat(BaseGroupChat):
         """With the manager's topic as parent an answer goes to the manager alone: each task sees exactly what the plan gives it."""
         return lambda: ChatAgentContainer(self._group_chat_manager_topic_type, output_topic_type, agent, message_factory)
 
-    def begin(self) -> list[tuple[str, str]]:
-        """The participants that may speak now, each with what it is told."""
+    def ready(self) -> list[Step]:
+        """The steps that may start now."""
         assert self._walk is not None
-        names = {step.name: name for name, step in self._steps.items()}
-        return [(names[step.name], self._open(names[step.name], step)) for step in self._walk.ready()]
+        return self._walk.ready()
 
-    def _open(self, name: str, step: Step) -> str:
+    def step(self, name: str) -> Step:
+        """The step of a task."""
+        return self._seam.plan.step(name)
+
+    def step_of(self, participant: str) -> Step:
+        """The step that a participant works on."""
+        return self._seats[participant].step
+
+    @property
+    def manager_topic(self) -> str:
+        """Where the manager hears."""
+        return str(self._group_chat_manager_topic_type)
+
+    async def next_turn(self, step: Step) -> tuple[str, str] | None:
+        """The participant that speaks next in a step, with what it is told; None when the step has ended."""
         assert self._walk is not None
-        conversation = self._walk.open(step)
+        conversation = await self._walk.next_turn(step)
+        if conversation is None:
+            return None
+        name = self._names[step.name, conversation.agent.name]
+        await self._agents[name].on_reset(
+            CancellationToken()
+        )  # of a group chat it may hold an earlier turn, which the conversation words anew
         self._clients[name].bind(conversation)
         for tool in self._tools[name]:
             tool.bind(conversation)
-        return conversation.task_text
+        return name, conversation.task_text
 
-    async def end(self, name: str) -> TaskOutcome:
-        """A participant has spoken: what came of its task."""
+    async def end(self, step: Step) -> TaskOutcome:
+        """What came of a step that has ended."""
         assert self._walk is not None
         try:
-            outcome = self._walk.finish(self._steps[name])
+            outcome = self._walk.finish(step)
         except BackendError as error:
             self._broken = error
             raise
@@ -152,34 +175,64 @@ class PlanGroupChat(BaseGroupChat):
         return outcome
 
 
+class TakeTurn(BaseModel):
+    """What the manager tells itself: let the next one speak in this step."""
+
+    step: str
+
+
 class PlanManager(BaseGroupChatManager):
     """Walks the plan: several speakers at once, and the next ones as soon as one has answered."""
 
     def __init__(self, chat: PlanGroupChat, **options: Any) -> None:
         super().__init__(**options)
         self._chat = chat
+        self._open = 0  # steps under way
 
     async def _transition_to_next_speakers(self, cancellation_token: CancellationToken) -> None:
-        for name, told in self._chat.begin():
-            topic = DefaultTopicId(type=self._participant_name_to_topic_type[name])
-            self._active_speakers.append(name)
-            # A container takes its messages in order: the task first, then the request to answer it.
-            await self.publish_message(
-                GroupChatStart(messages=[TextMessage(content=told, source="user")]), topic, cancellation_token=cancellation_token
-            )
-            await self.publish_message(GroupChatRequestPublish(), topic, cancellation_token=cancellation_token)
-        if not self._active_speakers:
+        for step in self._chat.ready():
+            self._open += 1
+            await self._go_on(step, cancellation_token)
+        if not self._open:
             await self._signal_termination(StopMessage(content="The plan is done.", source=self._name))
+
+    async def _go_on(self, step: Step, cancellation_token: CancellationToken) -> None:
+        """By a message of its own: answers are taken one at a time, but who speaks next may take a model's time, and the others go on meanwhile."""
+        topic = DefaultTopicId(type=self._chat.manager_topic, source=self.id.key)
+        # Through the runtime, without a sender: nobody gets messages of its own.
+        await self.runtime.publish_message(TakeTurn(step=step.name), topic, cancellation_token=cancellation_token)
+
+    @event
+    async def handle_turn(self, message: TakeTurn, ctx: MessageContext) -> None:
+        """Let the next one speak in a step, or end it and start what waited for it."""
+        try:
+            step = self._chat.step(message.step)
+            speaking = await self._chat.next_turn(step)
+            if speaking is not None:
+                await self._let_speak(*speaking, ctx.cancellation_token)
+                return
+            await self._chat.end(step)
+            self._open -= 1
+            await self._transition_to_next_speakers(ctx.cancellation_token)
+        except Exception as error:
+            await self._signal_termination_with_error(SerializableException.from_exception(error))
+            raise
+
+    async def _let_speak(self, name: str, told: str, cancellation_token: CancellationToken) -> None:
+        topic = DefaultTopicId(type=self._participant_name_to_topic_type[name])
+        self._active_speakers.append(name)
+        # A container takes its messages in order: the task first, then the request to answer it.
+        for message in (GroupChatStart(messages=[TextMessage(content=told, source="user")]), GroupChatRequestPublish()):
+            await self.publish_message(message, topic, cancellation_token=cancellation_token)
 
     @event
     async def handle_agent_response(self, message: GroupChatAgentResponse | GroupChatTeamResponse, ctx: MessageContext) -> None:
-        """Take one participant's answer and start what waited for it."""
+        """Take one participant's answer and go on with its step, or with what waited for it."""
         try:
             if isinstance(message, GroupChatAgentResponse):
                 await self.update_message_thread([message.response.chat_message])
             self._active_speakers.remove(message.name)
-            await self._chat.end(message.name)
-            await self._transition_to_next_speakers(ctx.cancellation_token)
+            await self._go_on(self._chat.step_of(message.name), ctx.cancellation_token)
         except Exception as error:
             await self._signal_termination_with_error(SerializableException.from_exception(error))
             raise
@@ -196,6 +249,7 @@ class PlanManager(BaseGroupChatManager):
         self._current_turn = 0
         self._message_thread.clear()
         self._active_speakers.clear()
+        self._open = 0
 
     async def save_state(self) -> Mapping[str, Any]:
         """The messages so far."""

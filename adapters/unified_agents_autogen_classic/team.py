@@ -13,7 +13,7 @@ from unified_agents_autogen_classic import quiet  # before anything of the frame
 # isort: on
 from autogen import ConversableAgent, GroupChat, GroupChatManager
 
-from unified_agents.adapter import Conversation, NativeTeam, Plan, Report, Seam, Step, TaskOutcome, Tool, Walk
+from unified_agents.adapter import Conversation, NativeTeam, Plan, Report, Seam, Seat, Step, TaskOutcome, Tool, Walk
 from unified_agents.engine import engine, in_thread
 from unified_agents.prompts import system_text
 from unified_agents_autogen_classic.model import ConversationClient
@@ -72,14 +72,14 @@ class Initiator(ConversableAgent):
 
 
 class Speaker(ConversableAgent):
-    """The agent of one task; its model client answers from the conversation that is open."""
+    """An agent in one task; its model client answers from the conversation that is open."""
 
-    def __init__(self, step: Step, index: int, tools: Sequence[Tool]) -> None:
-        self.step = step
+    def __init__(self, seat: Seat, tools: Sequence[Tool]) -> None:
+        self.step, agent = seat.step, seat.member.agent
         self.conversation: Conversation | None = None
-        model = {"model": step.model.name or "model", "model_client_cls": ConversationClient.__name__}
+        model = {"model": seat.member.model_name, "model_client_cls": ConversationClient.__name__}
         super().__init__(
-            step.participant(index), system_message=system_text(step.agent), description=step.agent.role or step.agent.name,
+            seat.name, system_message=system_text(agent), description=agent.role or agent.name,
             llm_config={"config_list": [model], "cache_seed": None}, **_SETTINGS,
         )  # fmt: skip
         self.register_model_client(ConversationClient, conversation=lambda: self.conversation)
@@ -96,7 +96,7 @@ class PlanManager(GroupChatManager):
 
     def __init__(self, plan: Plan, seam: Seam) -> None:
         self._seam, self._final = seam, plan.final
-        self._speakers = {step.name: Speaker(step, index, seam.tools.get(step.agent.name, ())) for index, step in enumerate(plan.steps)}
+        self._speakers = {(seat.step.name, seat.member.name): Speaker(seat, seam.tools_of(seat)) for seat in plan.seats}
         self._done: Done | None = None
         self.initiator = Initiator()
         agents = [self.initiator, *self._speakers.values()]
@@ -136,35 +136,38 @@ class PlanManager(GroupChatManager):
 
     def _next_speaker(self, _last: Any, _chat: GroupChat) -> Speaker | None:
         """The chat's `speaker_selection_method`: None ends it."""
-        if self._speaking is not None:
-            if not self._speaking.ended and not self._seam.cancelled:
-                return self._speaking  # it asked for tools, or has just run them
-            self._end(self._speaking)
-        self._speaking = self._begin()
+        if self._speaking is not None and not self._speaking.ended and not self._seam.cancelled:
+            return self._speaking  # it asked for tools, or has just run them
+        step = self._speaking.step if self._speaking is not None else self._next_step()
+        self._speaking = None
+        while step is not None and self._speaking is None:
+            self._speaking = self._turn(step)
+            step = self._next_step() if self._speaking is None else None
         return self._speaking
 
-    def _begin(self) -> Speaker | None:
+    def _next_step(self) -> Step | None:
         self._waiting += self._walk.ready()
         if not self._waiting or self._seam.cancelled:
             return None
         # In file order, but the output of the team last: it is what a chat's summary is made of.
         step = min(self._waiting, key=lambda step: step.name == self._final)
         self._waiting.remove(step)
-        return self._open(step)
+        return step
 
-    def _open(self, step: Step) -> Speaker:
-        """Put before a speaker its task and nothing else, also when the user keeps the history of an earlier chat."""
-        speaker, conversation = self._speakers[step.name], self._walk.open(step)
+    def _turn(self, step: Step) -> Speaker | None:
+        """Who speaks next in a step, with its task put before it and nothing else, also when the user keeps the history of an earlier chat."""
+        conversation = self._walk.next_turn_blocking(step)
+        if conversation is None:
+            outcome = self._walk.finish(step)
+            if self._done is not None:
+                self._done(outcome)
+            return None
+        speaker = self._speakers[step.name, conversation.agent.name]
         speaker.conversation = conversation
         speaker.clear_history(self)
         speaker.update_system_message(conversation.system_text)
         super().send(conversation.task_text, speaker, request_reply=False, silent=True)
         return speaker
-
-    def _end(self, speaker: Speaker) -> None:
-        outcome = self._walk.finish(speaker.step)
-        if self._done is not None:
-            self._done(outcome)
 
     def send(self, message: Any, recipient: Any, *args: Any, **options: Any) -> None:
         """Keep answers from the other speakers, to which the chat would pass them on: each task sees exactly what the plan gives it."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextvars
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 # isort: off
@@ -17,7 +18,7 @@ from crewai.crews.crew_output import CrewOutput
 from crewai.tasks.task_output import TaskOutput
 from pydantic import PrivateAttr
 
-from unified_agents.adapter import NativeTeam, Plan, Report, Seam, Step, TaskOutcome, Walk
+from unified_agents.adapter import Conversation, Member, NativeTeam, Plan, Report, Seam, Step, TaskOutcome, Walk
 from unified_agents.engine import engine, in_thread
 from unified_agents.prompts import traits_text
 from unified_agents.spec import AgentSpec
@@ -88,17 +89,17 @@ class PlanCrew(Crew):
     """A Crew that walks a plan: eager by dependency, on kickoff and akickoff, every task with an agent of its own."""
 
     _seam: Seam = PrivateAttr()
-    _steps: dict[str, PlanTask] = PrivateAttr(default_factory=dict)
+    _staff: dict[tuple[str, str], PlanAgent] = PrivateAttr(default_factory=dict)
     _done: Done | None = PrivateAttr(default=None)
     _ahead: Any = PrivateAttr(default_factory=threading.Event)
     _running: Any = PrivateAttr(default_factory=threading.Lock)
     _task_output_handler: Any = PrivateAttr(default_factory=_NoTaskOutputs)  # private in CrewAI; a test pins it
 
-    def attach(self, seam: Seam, tasks: dict[str, PlanTask]) -> None:
-        """Tell the crew its plan: a pydantic model takes no further arguments."""
-        self._seam, self._steps = seam, tasks
-        for task in tasks.values():
-            task.agent.llm.when_waiting(self._look_ahead)  # type: ignore[union-attr]  # it is our ConversationLLM
+    def attach(self, seam: Seam, staff: dict[tuple[str, str], PlanAgent]) -> None:
+        """Tell the crew its plan, and the agents by task and name: a pydantic model takes no further arguments."""
+        self._seam, self._staff = seam, staff
+        for agent in staff.values():
+            agent.llm.when_waiting(self._look_ahead)  # it is our ConversationLLM
 
     def watch(self, done: Done) -> None:
         """Report outcomes to `done`; a task's failure is an outcome then, and no longer raised."""
@@ -114,7 +115,7 @@ class PlanCrew(Crew):
         with quiet.silent_events():
             return self._result(await in_thread(self._walk, "unified-agents-crew"))
 
-    def _walk(self) -> tuple[Walk, list[TaskOutput]]:
+    def _walk(self) -> tuple[Walk, dict[str, TaskOutput]]:
         if not self._running.acquire(blocking=False):
             raise RuntimeError("this compiled crew is running already: call compile_team(…) for each run")
         try:
@@ -122,9 +123,9 @@ class PlanCrew(Crew):
         finally:
             self._running.release()
 
-    def _walk_plan(self) -> tuple[Walk, list[TaskOutput]]:
-        walk, outputs = self._seam.start(), list[TaskOutput]()
-        running: dict[concurrent.futures.Future[TaskOutput], Step] = {}
+    def _walk_plan(self) -> tuple[Walk, dict[str, TaskOutput]]:
+        walk, outputs = self._seam.start(), dict[str, TaskOutput]()
+        running: dict[concurrent.futures.Future[TaskOutput | None], Step] = {}
         while True:
             running.update({self._start(walk, step): step for step in walk.ready()})
             if not running:
@@ -132,8 +133,10 @@ class PlanCrew(Crew):
             for future in concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED).done:
                 step, error = running.pop(future), future.exception()
                 outcome = walk.finish(step, error)
-                if error is None:
-                    outputs.append(future.result())
+                output = None if error else future.result()
+                if output is not None and outcome.output is not None:
+                    output.raw = outcome.output  # of a group chat perhaps the transcript
+                    outputs[step.name] = output
                 if self._done is not None:
                     self._done(outcome)
 
@@ -145,28 +148,50 @@ class PlanCrew(Crew):
 
     def _make_ready(self) -> None:
         time.sleep(_UNTIL_ASKED)
-        for task in self._steps.values():
-            task.agent.make_ready()  # type: ignore[union-attr]  # it is our PlanAgent
+        for agent in self._staff.values():
+            agent.make_ready()
 
-    def _start(self, walk: Walk, step: Step) -> concurrent.futures.Future[TaskOutput]:
-        conversation, task = walk.open(step), self._steps[step.name]
-        assert task.agent is not None
-        for part in (task.agent.llm, *task.agent.tools):
-            part.bind(conversation)  # our ConversationLLM and ForwardTools
-        future: concurrent.futures.Future[TaskOutput] = task.execute_async(
-            agent=task.agent, context=guard(conversation.context_text), tools=task.agent.tools
-        )
+    def _start(self, walk: Walk, step: Step) -> concurrent.futures.Future[TaskOutput | None]:
+        """Begin a step on a thread of its own, with this thread's context, as CrewAI's `execute_async` does."""
+        future: concurrent.futures.Future[TaskOutput | None] = concurrent.futures.Future()
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(self._work, walk, step, future), name="unified-agents-crew-task", daemon=True).start()
         return future
 
-    def _result(self, walked: tuple[Walk, list[TaskOutput]]) -> CrewOutput:
+    def _work(self, walk: Walk, step: Step, future: concurrent.futures.Future[TaskOutput | None]) -> None:
+        """All turns of a step: one, or those of a group chat. The last failure counts only if nobody spoke after it."""
+        output: TaskOutput | None = None
+        failure: BaseException | None = None
+        try:
+            while (conversation := walk.next_turn_blocking(step)) is not None:
+                try:
+                    output, failure = self._turn(step, conversation), None
+                except Exception as error:  # noqa: BLE001  # the walk knows whether it was the model's or the framework's
+                    failure = error
+        except BaseException as error:  # noqa: BLE001  # whatever it was, the crew waits for it
+            failure = error
+        if failure is not None:
+            future.set_exception(failure)
+        else:
+            future.set_result(output)
+
+    def _turn(self, step: Step, conversation: Conversation) -> TaskOutput:
+        agent = self._staff[step.name, conversation.agent.name]
+        for part in (agent.llm, *(agent.tools or ())):
+            part.bind(conversation)  # our ConversationLLM and ForwardTools
+        task = next(task for task in self.tasks if task.name == guard(step.name))
+        if step.task.participants:
+            task = _task(step, agent)  # a task a turn
+        return task.execute_sync(agent=agent, context=guard(conversation.context_text), tools=agent.tools)
+
+    def _result(self, walked: tuple[Walk, dict[str, TaskOutput]]) -> CrewOutput:
         walk, outputs = walked
         if self._done is None and walk.failure is not None:
             raise walk.failure
         if not outputs:  # every task failed, and the failures were reported
             return CrewOutput(raw="", tasks_output=[])
-        final = self._steps.get(self._seam.plan.final)
-        outputs.sort(key=lambda output: output is (final.output if final else None))  # CrewAI takes the last one as the crew's
-        return self._create_crew_output(outputs)
+        ordered = sorted(outputs, key=lambda name: name == self._seam.plan.final)  # CrewAI takes the last one as the crew's
+        return self._create_crew_output([outputs[name] for name in ordered])
 
     def _interpolate_inputs(self, inputs: dict[str, Any]) -> None:
         """Inputs were bound by the plan; CrewAI's own interpolation would read braces in their values."""
@@ -191,26 +216,31 @@ class PlanCrew(Crew):
 
 
 def build_crew(plan: Plan, seam: Seam) -> PlanCrew:
-    """The crew of a plan; each task has an agent of its own, since an agent object works on one task at a time."""
+    """The crew of a plan; each task has agents of its own, since an agent object works on one task at a time."""
+    staff = {(seat.step.name, seat.member.name): _agent(seat.member, native_tools(seam.tools_of(seat))) for seat in plan.seats}
     tasks: dict[str, PlanTask] = {}
     for step in plan.ordered:
-        tasks[step.name] = PlanTask(
-            name=guard(step.name), description=guard(step.task.description), expected_output=guard(step.task.expected_output or ""),
-            agent=_agent(step, native_tools(seam.tools.get(step.agent.name, ()))), context=[tasks[name] for name in step.context if name in tasks],
-        )  # fmt: skip
+        tasks[step.name] = _task(step, staff[step.name, step.agent.name], [tasks[name] for name in step.context if name in tasks])
     crew = PlanCrew(
-        name=plan.team.name, agents=[task.agent for task in tasks.values() if task.agent], tasks=list(tasks.values()),
+        name=plan.team.name, agents=list(staff.values()), tasks=list(tasks.values()),
         process=Process.sequential, verbose=False, memory=False, cache=False, tracing=False, planning=False,
     )  # fmt: skip
-    crew.attach(seam, tasks)
+    crew.attach(seam, staff)
     return crew
 
 
-def _agent(step: Step, tools: list[ForwardTool]) -> Agent:
+def _task(step: Step, agent: PlanAgent, context: Sequence[PlanTask] = ()) -> PlanTask:
+    return PlanTask(
+        name=guard(step.name), description=guard(step.task.description), expected_output=guard(step.task.expected_output or ""),
+        agent=agent, context=list(context),
+    )  # fmt: skip
+
+
+def _agent(member: Member, tools: list[ForwardTool]) -> PlanAgent:
     """A fresh CrewAI agent with everything of its own that asks again, cuts, remembers or plans switched off."""
-    role, goal, backstory = _words(step.agent)
+    role, goal, backstory = _words(member.agent)
     return PlanAgent(
-        role=guard(role), goal=guard(goal), backstory=guard(backstory), llm=ConversationLLM(model=step.model.name or "model"),
+        role=guard(role), goal=guard(goal), backstory=guard(backstory), llm=ConversationLLM(model=member.model_name),
         max_iter=1_000_000, max_retry_limit=0, max_execution_time=None, respect_context_window=True, use_better_compaction=False,
         allow_delegation=False, cache=False, verbose=False, memory=False, tools=tools,
     )  # fmt: skip

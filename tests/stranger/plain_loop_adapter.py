@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from unified_agents.adapter import Adapter, ConversationStopped, NativeTeam, Plan, Report, Seam, Step, Walk
+from unified_agents.adapter import Adapter, Conversation, ConversationStopped, NativeTeam, Plan, Report, Seam, Step, Walk
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,10 @@ class Loop(NativeTeam):
                 await report(walk.finish(running.pop(task), task.exception()))
 
     async def _work(self, walk: Walk, step: Step) -> None:
-        conversation = walk.open(step)
+        while (conversation := await walk.next_turn(step)) is not None:  # once, or for each turn of a group chat
+            await self._turn(conversation)
+
+    async def _turn(self, conversation: Conversation) -> None:
         system = [{"role": "system", "content": conversation.system_text}] if conversation.system_text else []
         try:
             response = await conversation.chat([*system, {"role": "user", "content": conversation.task_text}])

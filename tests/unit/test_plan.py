@@ -9,6 +9,7 @@ import pytest
 from unified_agents.chat_models.providers import ModelConfig
 from unified_agents.checks import agents_in_use, check_team
 from unified_agents.plan import Plan, bind_inputs, make_plan
+from unified_agents.prompts import Earlier
 from unified_agents.spec import TeamSpec
 
 MODEL = ModelConfig(alias="default", provider="vllm", name="x", base_url="http://localhost:8000/v1")
@@ -86,6 +87,11 @@ def names(plan: Plan) -> list[str]:
     return [step.name for step in plan.steps]
 
 
+def outputs(**texts: str) -> dict[str, Earlier]:
+    """Outputs of tasks that ended."""
+    return {name: Earlier(name, "somebody", text) for name, text in texts.items()}
+
+
 def test_steps_stand_in_file_order_and_can_be_ordered() -> None:
     """`ordered` puts each task after what it waits for, and keeps file order otherwise."""
     plan = plan_of(DIAMOND)
@@ -99,9 +105,9 @@ def test_steps_stand_in_file_order_and_can_be_ordered() -> None:
 def test_the_remainder_is_a_smaller_plan() -> None:
     """Completed tasks become given outputs; the rest can still be ordered, and the run's output stays the same one."""
     plan = plan_of(DIAMOND)
-    rest = plan.remainder({"start": "S", "right": "R"})
+    rest = plan.remainder(outputs(start="S", right="R"))
     assert names(rest) == ["end", "left", "alone"]
-    assert rest.given == {"start": "S", "right": "R"}
+    assert rest.given == outputs(start="S", right="R")
     assert [step.name for step in rest.ordered][-1] == "end"
     assert rest.step("end").context == ("left", "right")
     assert rest.final == plan.final == "alone"
@@ -111,10 +117,10 @@ def test_the_remainder_is_a_smaller_plan() -> None:
 
 def test_remainders_add_up() -> None:
     """A remainder of a remainder knows all given outputs, down to the empty plan."""
-    rest = plan_of(DIAMOND).remainder({"start": "S"}).remainder({"left": "L", "right": "R"})
+    rest = plan_of(DIAMOND).remainder(outputs(start="S")).remainder(outputs(left="L", right="R"))
     assert names(rest) == ["end", "alone"]
-    assert rest.given == {"start": "S", "left": "L", "right": "R"}
-    empty = rest.remainder({"end": "E", "alone": "A"})
+    assert rest.given == outputs(start="S", left="L", right="R")
+    empty = rest.remainder(outputs(end="E", alone="A"))
     assert (empty.steps, empty.ordered) == ((), ())
     assert plan_of(DIAMOND).remainder({}).steps == plan_of(DIAMOND).steps
 

@@ -42,6 +42,7 @@ def document(checked: Checked) -> dict[str, Any]:
         "problems": [problem.to_dict() for problem in problems],
         "plan": checked.plan,
         "fidelity": [row.to_dict() for row in checked.rows],
+        "unused": [problem.to_dict() for problem in checked.unused],
     }
 
 
@@ -59,6 +60,8 @@ def _print(checked: Checked) -> None:
     for path in dict.fromkeys(row.path for row in checked.rows):
         table.add_row(escape(clean(path)), *(_cell(levels[path, name].level) for name in names))
     console.print(table)
+    for problem in checked.unused:
+        console.print(f"[yellow]{escape(clean(problem.path))} {escape(problem.message)}; nothing reads it here.[/]")
     if not checked.refused:
         console.print(f"\nOK on {checked.backend}.")
 

@@ -12,7 +12,20 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 from typing_extensions import Self
 
 from unified_agents.cli.output import clean, errors
-from unified_agents.events import Event, FieldsDropped, RunStarted, TaskCompleted, TaskFailed, TaskSkipped, TaskStarted
+from unified_agents.events import (
+    Event,
+    FieldsDropped,
+    FieldsUnused,
+    MessageSent,
+    MessageUndelivered,
+    RunStarted,
+    TaskCompleted,
+    TaskFailed,
+    TaskReassigned,
+    TaskSkipped,
+    TaskStarted,
+    WorkDelegated,
+)  # fmt: skip
 
 
 class RunProgress:
@@ -43,19 +56,31 @@ class RunProgress:
 
     def listen(self, event: Event) -> None:
         """Show one event."""
-        if isinstance(event, RunStarted) and self._shown:
-            self._progress.print(escape(f"{event.team} on {event.backend} (run {event.run_id})"))
-        elif isinstance(event, FieldsDropped):  # a loss is said even where progress is not shown
-            self._console.print(f"[yellow]Without {escape(', '.join(event.paths))}: {event.backend} refuses them (--no-strict).[/]")
-        elif isinstance(event, TaskStarted):
+        if isinstance(event, TaskStarted):
             self._rows[event.task] = self._progress.add_task(self._words("", event.task, f"{event.agent} is working"), total=1)
         elif isinstance(event, TaskCompleted):
             cut = ", cut off at max_tokens" if event.truncated else ""
             self._end(event.task, self._words("[green]✓[/] ", event.task, f"{event.agent}{cut}"))
         elif isinstance(event, TaskFailed):
             self._end(event.task, self._words("[red]✗[/] ", event.task, event.error))
-        elif isinstance(event, TaskSkipped) and self._shown:
-            self._progress.print(self._words("[yellow]–[/] ", event.task, f"skipped, {event.because_of} failed"))
+        elif (loss := _loss(event)) is not None:  # said even where progress is not shown
+            self._console.print(f"[yellow]{escape(clean(loss))}[/]")
+        elif self._shown and (line := self._line(event)) is not None:
+            self._progress.print(line)
+
+    def _line(self, event: Event) -> str | None:
+        """What is said once of an event, beside the tasks' own lines."""
+        if isinstance(event, RunStarted):
+            return escape(clean(f"{event.team} on {event.backend} (run {event.run_id})"))
+        if isinstance(event, TaskReassigned):
+            return self._words("[yellow]→[/] ", event.task, f"{event.failed} failed ({event.error}), {event.agent} takes it")
+        if isinstance(event, TaskSkipped):
+            return self._words("[yellow]–[/] ", event.task, f"skipped, {event.because_of} failed")
+        if isinstance(event, WorkDelegated):
+            return self._words("  ", event.task, f"{event.agent} asks {event.coworker}")
+        if isinstance(event, MessageSent) and event.message_type == "turn":
+            return self._words("  ", event.task, f"{event.sender} spoke")
+        return None
 
     def _words(self, mark: str, task: str, said: str) -> str:
         return f"{mark}[bold]{escape(clean(task))}[/]: {escape(clean(said))}"
@@ -63,3 +88,14 @@ class RunProgress:
     def _end(self, task: str, text: str) -> None:
         if task in self._rows:
             self._progress.update(self._rows[task], description=text, completed=1)
+
+
+def _loss(event: Event) -> str | None:
+    """What a user wrote or an agent sent that has no effect."""
+    if isinstance(event, FieldsDropped):
+        return f"Without {', '.join(event.paths)}: {event.backend} refuses them (--no-strict)."
+    if isinstance(event, FieldsUnused):
+        return f"Nothing reads {', '.join(event.paths)} in this team; see unified-agents check."
+    if isinstance(event, MessageUndelivered):
+        return f"A message of {event.sender} was never read by {', '.join(event.missed)}."
+    return None

@@ -28,6 +28,9 @@ def terminal_reviewer(progress: RunProgress) -> Reviewer | None:
 
 
 def _asked(review: Review, console: Console) -> Decision:
+    if review.kind == "turn":
+        console.print(f"\n[bold]{escape(clean(f'You are {review.agent}, in task {review.task!r}'))}[/]\n{escape(clean(review.content))}")
+        return Decision(True, content=_edited(console))
     what = f"{review.agent} wants to call {review.tool}" if review.kind == "tool" else f"{review.agent} answers task {review.task!r}"
     console.print(f"\n[bold]{escape(clean(what))}[/]\n{escape(clean(review.content))}")
     while True:
@@ -44,8 +47,8 @@ def _edited(console: Console) -> str:
     """The new text, up to a line that holds a dot alone."""
     console.print("Write the answer; a line with a single dot ends it.")
     lines: list[str] = []
-    while (line := _answer(console)) != ".":
-        lines.append(line)
+    while (line := _answer(console)) != "." or not "".join(lines).strip():
+        lines += [line] if line != "." else []
     return "\n".join(lines)
 
 

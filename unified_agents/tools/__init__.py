@@ -15,6 +15,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from unified_agents.errors import RunError
+
 Run = Callable[[Mapping[str, Any]], Awaitable[Any]]
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -26,6 +28,18 @@ class ToolDefinitionError(Exception):
 
 class ToolUnavailableError(Exception):
     """A tool is gone for good (its server died): the task fails with this, instead of the model being told."""
+
+
+class ToolRefused(Exception):  # noqa: N818  # an answer to the model, counted as its error
+    """A call that may not be; the model is told why, in these words."""
+
+
+class TaskStopped(Exception):  # noqa: N818  # carries the error, is none itself
+    """A tool's way to say that the task cannot go on: it fails with `error`."""
+
+    def __init__(self, error: RunError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from unified_agents.errors import LimitExceededError, RunError, ToolError
 from unified_agents.events import Event, ToolCalled
 from unified_agents.review import Ask, Review
 from unified_agents.spec import LimitsSpec
-from unified_agents.tools import Tool, ToolUnavailableError, as_text
+from unified_agents.tools import TaskStopped, Tool, ToolRefused, ToolUnavailableError, as_text
 
 IDENTICAL_CALLS = 4
 STOPPED = "The task was stopped."
@@ -35,18 +35,25 @@ class _Call:
     running: asyncio.Future[str] | None = None
 
 
+@dataclass
+class Tally:
+    """What is counted over all conversations of a task: those of its agent, of coworkers, of a group chat's participants."""
+
+    tool_calls: int = 0
+
+
 class ToolDesk:
     """Takes a model's tool calls, runs them when the framework asks for them, and keeps the limits."""
 
     def __init__(
-        self, tools: Sequence[Tool], limits: LimitsSpec, ask: Ask | None, emit: Callable[[Event], None], task: str, agent: str
+        self, tools: Sequence[Tool], limits: LimitsSpec, tally: Tally, ask: Ask | None, emit: Callable[[Event], None], task: str, agent: str
     ) -> None:
         self.tools = {tool.name: tool for tool in tools}
         self.notes: list[str] = []
         self.failure: RunError | None = None
-        self._limits, self._reviewer, self._emit, self._task, self._agent = limits, ask, emit, task, agent
+        self._limits, self._tally, self._reviewer, self._emit, self._task, self._agent = limits, tally, ask, emit, task, agent
         self._calls: dict[str, _Call] = {}
-        self._made = self._errors = self._ids = 0
+        self._errors = self._ids = 0
         self._seen: Counter[tuple[str, str, str]] = Counter()
 
     def accept(self, calls: Sequence[ToolCall]) -> list[ToolCall]:
@@ -123,9 +130,9 @@ class ToolDesk:
 
     async def _run(self, taken: _Call) -> str:
         assert taken.tool is not None
-        self._made += 1
-        if self._made > self._limits.tool_calls:
-            self._stop(LimitExceededError(f"more than {self._limits.tool_calls} tool calls (limits.tool_calls)"))
+        self._tally.tool_calls += 1
+        if self._tally.tool_calls > self._limits.tool_calls:
+            self._stop(LimitExceededError(f"more than {self._limits.tool_calls} tool calls in one task (limits.tool_calls)"))
             return STOPPED
         if taken.tool.requires_confirmation and (refusal := await self._refused(taken)):
             return refusal
@@ -157,6 +164,11 @@ class ToolDesk:
             if (task := asyncio.current_task()) is not None and getattr(task, "cancelling", lambda: 0)():
                 raise
             return self._error(f"{tool.name} failed: {type(error).__name__}"), "CancelledError"
+        except ToolRefused as error:
+            return self._error(str(error)), "WrongToolCall"
+        except TaskStopped as error:
+            self._stop(error.error)
+            return STOPPED, type(error.error).__name__
         except ToolUnavailableError as error:
             self._stop(_caused(ToolError(str(error)), error))
             return STOPPED, "ToolUnavailable"

@@ -67,6 +67,7 @@ def test_run_json_is_the_contracts_shape(cli: Run, file: Path, server: ScriptedS
         "message_type": "handover",
         "content": "one",
         "timestamp": "",
+        "undelivered": [],
     }
 
 
@@ -232,7 +233,7 @@ def test_check_prints_plan_and_fidelity(cli: Run, file: Path, server: ScriptedSe
     code, out, _ = cli("check", str(file), "--json")
     document = json.loads(out)
     assert code == 0
-    assert list(document) == ["ok", "problems", "plan", "fidelity"]
+    assert list(document) == ["ok", "problems", "plan", "fidelity", "unused"]
     assert document["plan"][1] == {"task": "two", "agent": "worker", "reason": "named by the task", "context": ["one"]}
     assert {row["backend"] for row in document["fidelity"]} >= {"crewai", "autogen"}
     assert {"path": "agents.worker.role", "backend": "crewai", "level": "native", "reason": "Agent.role"} in document["fidelity"]

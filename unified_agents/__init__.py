@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from unified_agents._version import __version__
 
 _HOMES = {
+    "unified_agents.assignment": ("Assignment", "assign_tasks"),
     "unified_agents.chat_models": ("ChatModel", "ChatRequest", "ChatResponse", "ToolCall", "Usage"),
     "unified_agents.chat_models.scripted": ("ScriptedModel",),
     "unified_agents.compiler": ("CompiledTeam", "compile_team"),
@@ -31,15 +32,18 @@ _HOMES = {
         "BackendUnavailableError", "BackendError", "ModelError", "Problem", "RunError", "SpecError", "UnifiedAgentsError", "UnsupportedFeatureError",
     ),
     "unified_agents.loader": ("load_team",),
+    "unified_agents.messages": ("Message", "MessageBus"),
     "unified_agents.middleware": ("Middleware",),
     "unified_agents.registry": ("backends",),
     "unified_agents.result": ("RunResult", "TaskResult"),
+    "unified_agents.review": ("Decision", "Review"),
     "unified_agents.runtime": ("run_team", "run_team_async"),
     "unified_agents.spec": ("AgentSpec", "InputSpec", "ModelSpec", "TaskSpec", "TeamSpec", "ToolSpec"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 if TYPE_CHECKING:
+    from unified_agents.assignment import Assignment, assign_tasks
     from unified_agents.chat_models import ChatModel, ChatRequest, ChatResponse, ToolCall, Usage
     from unified_agents.chat_models.scripted import ScriptedModel
     from unified_agents.compiler import CompiledTeam, compile_team
@@ -54,25 +58,32 @@ if TYPE_CHECKING:
         UnsupportedFeatureError,
     )
     from unified_agents.loader import load_team
+    from unified_agents.messages import Message, MessageBus
     from unified_agents.middleware import Middleware
     from unified_agents.registry import backends
     from unified_agents.result import RunResult, TaskResult
+    from unified_agents.review import Decision, Review
     from unified_agents.runtime import run_team, run_team_async
     from unified_agents.spec import AgentSpec, InputSpec, ModelSpec, TaskSpec, TeamSpec, ToolSpec
 
 __all__ = [
     "AgentSpec",
+    "Assignment",
     "BackendError",
     "BackendUnavailableError",
     "ChatModel",
     "ChatRequest",
     "ChatResponse",
     "CompiledTeam",
+    "Decision",
     "InputSpec",
+    "Message",
+    "MessageBus",
     "Middleware",
     "ModelError",
     "ModelSpec",
     "Problem",
+    "Review",
     "RunError",
     "RunResult",
     "ScriptedModel",
@@ -86,6 +97,7 @@ __all__ = [
     "UnsupportedFeatureError",
     "Usage",
     "__version__",
+    "assign_tasks",
     "backends",
     "compile_team",
     "load_team",

@@ -8,7 +8,7 @@ error crosses a framework: it is kept here, the framework meets a blank `Convers
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -188,7 +188,7 @@ class Conversation:
     async def _try(self, messages: Sequence[Message]) -> ChatResponse | None:
         """The next answer, or None when the conversation failed and `error` is set."""
         try:
-            return await self.seam.guard(self._bounded(self._next(messages)))
+            return await self.seam.guard(self._bounded(lambda: self._next(messages)))
         except asyncio.CancelledError as error:
             self.error = error
             self._desk.cancel()
@@ -204,15 +204,15 @@ class Conversation:
         with self.brief.deadline.paused():
             return await self.seam.review.ask(review)
 
-    async def _bounded(self, work: Awaitable[T]) -> T:
+    async def _bounded(self, work: Callable[[], Awaitable[T]]) -> T:
         """The result of `work`, unless the task's time is up before."""
         late = TaskTimeoutError(f"the task took longer than {self.brief.deadline.seconds:g} s")
-        return await within(work, self.brief.deadline.left, late)
+        return await within(work(), self.brief.deadline.left, late)
 
     async def _call_tool(self, call_id: str) -> str:
         """Bounded by the task's deadline, which the next `chat` then reports."""
         try:
-            return await self.seam.guard(self._bounded(self._desk.run(call_id)))
+            return await self.seam.guard(self._bounded(lambda: self._desk.run(call_id)))
         except TaskTimeoutError as error:
             self.error = self.error or error
         except asyncio.CancelledError:

@@ -62,12 +62,15 @@ class GroupChat:
         if self.ended or (self._open is not None and not self._open.ended):
             return None  # over, or the framework gave a turn up: the walk tells them apart by `ended`
         try:
-            late = TaskTimeoutError(f"the task took longer than {self._brief.deadline.seconds:g} s")
-            self._open = await self._seam.guard(within(self._next(), self._brief.deadline.left, late))
+            self._open = await self._seam.guard(self._bounded())
         except Exception as error:  # noqa: BLE001  # of a selection call, a selector or a file: it belongs to this task
             self._open, self.error = None, error
         self.ended = self._open is None
         return self._open
+
+    async def _bounded(self) -> Conversation | None:
+        late = TaskTimeoutError(f"the task took longer than {self._brief.deadline.seconds:g} s")
+        return await within(self._next(), self._brief.deadline.left, late)
 
     async def _next(self) -> Conversation | None:
         if self._open is not None and self._open.answer is None:

@@ -26,5 +26,6 @@ ADAPTER = AutoGenAdapter(
     capabilities={"parallel_tasks": True, "native_prompts": False},
     fidelity={
         "tasks.*.agent": ("native", "a participant of the group chat"),
+        "tasks.*.participants": ("native", "participants of the group chat that speak in turn"),
     },
 )

@@ -31,5 +31,6 @@ ADAPTER = AutoGenClassicAdapter(
         "tasks.*.agent": ("native", "a ConversableAgent of the group chat"),
         "tasks.*.context": ("emulated", _ONE_BY_ONE),
         "tasks.*.after": ("emulated", _ONE_BY_ONE),
+        "tasks.*.participants": ("native", "agents of the GroupChat that speak in turn"),
     },
 )

@@ -33,5 +33,6 @@ ADAPTER = CrewAIAdapter(
         "tasks.*.expected_output": ("native", "Task.expected_output"),
         "tasks.*.agent": ("native", "Task.agent"),
         "tasks.*.context": ("native", "Task.context"),
+        "tasks.*.participants": ("emulated", "a Task a turn, each by the speaker's own Agent"),
     },
 )

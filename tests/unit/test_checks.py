@@ -91,7 +91,8 @@ CHAT = {"participants": ["one", "two"]}
                 "c": {"python": "my_tools:C", "with": {"n": 1}},
             }
         ),
-        team(tasks={"t": {"description": "D"}}, delegation={"strategy": "by_expertise", "agents": ["one", "two"]}),
+        team(tasks={"t": {"description": "D"}}, delegation={"strategy": "round_robin", "agents": ["one", "two"]}),
+        team(tasks={"t": {"description": "D", "expertise": ["x"]}}, delegation={"strategy": "by_expertise", "manager": "two"}),
         team(tasks={"t": {"description": "D"}}, delegation={"strategy": "hierarchical", "manager": "three"}),
         team(memory={"store": "sqlite:///x.db"}, journal=True, middleware=["my_tools:Layer"]),
         team(inputs={"topic": "AI"}, tasks={"t": {"description": "On {topic}, not {{other}}", "agent": "one"}}),
@@ -310,7 +311,11 @@ def test_what_tasks_wait_for() -> None:
         (agents(one={"delegates_to": ["three"]}), ["one", "three"]),
         (agents(one={"delegates_to": "all"}), ["one", "two", "three"]),
         (agents(two={"fallback": "three"}), ["one"]),
-        (team(tasks={"t": {"description": "D"}}, delegation={"strategy": "round_robin"}), ["one", "two", "three"]),
+        (team(tasks={"t": {"description": "D"}}, delegation={"strategy": "round_robin"}), ["one"]),
+        (
+            team(tasks={"t": {"description": "D"}, "u": {"description": "D", "after": ["t"]}}, delegation={"strategy": "round_robin"}),
+            ["one", "two"],
+        ),
         (team(tasks={"t": {"description": "D"}}, delegation={"strategy": "round_robin", "agents": ["two"]}), ["two"]),
         (
             team(tasks={"t": {"description": "D"}}, delegation={"strategy": "hierarchical", "agents": ["two"], "manager": "three"}),

@@ -11,13 +11,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from unified_agents.checks import agents_in_use
+from unified_agents.checks import agents_in_use, coworkers
 from unified_agents.errors import Problem, SpecError, ToolError
 from unified_agents.references import BadReferenceError, resolve_reference
 from unified_agents.spec import TeamSpec, ToolSpec
 from unified_agents.tools import Tool, ToolDefinitionError
 from unified_agents.tools.foreign import foreign_tool, is_foreign
 from unified_agents.tools.functions import function_tool
+from unified_agents.tools.teamwork import teamwork_tools
 
 
 @dataclass
@@ -27,6 +28,8 @@ class Toolbox:
     tools: dict[str, list[Tool | str]] = field(default_factory=dict)  # a text names an MCP server
     servers: dict[str, ToolSpec] = field(default_factory=dict)
     folder: Path = field(default_factory=Path.cwd)
+    taken: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The names of each agent's teamwork tools, which no other tool may have."""
     _running: list[Any] = field(default_factory=list)
 
     async def open(self) -> dict[str, tuple[Tool, ...]]:
@@ -41,7 +44,7 @@ class Toolbox:
             agent: tuple(tool for item in items for tool in (offered[item] if isinstance(item, str) else [item]))
             for agent, items in self.tools.items()
         }
-        problems = [problem for agent, tools in made.items() for problem in _clashes(agent, tools)]
+        problems = [problem for agent, tools in made.items() for problem in _clashes(agent, tools, self.taken.get(agent, ()))]
         if problems:
             await self.close()
             raise SpecError(problems)
@@ -65,9 +68,17 @@ class Toolbox:
         self._running = []
 
 
-def _clashes(agent: str, tools: Sequence[Tool]) -> list[Problem]:
+def _clashes(agent: str, tools: Sequence[Tool], taken: Sequence[str]) -> list[Problem]:
     names = [tool.name for tool in tools]
-    return [Problem(f"agents.{agent}.tools", f"two tools are called {name!r}") for name in dict.fromkeys(names) if names.count(name) > 1]
+    doubles = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    return [
+        *(Problem(f"agents.{agent}.tools", f"two tools are called {name!r}") for name in doubles),
+        *(
+            Problem(f"agents.{agent}.tools", f"{name!r} is the name of a tool that delegates_to or messaging gives")
+            for name in names
+            if name in taken
+        ),
+    ]
 
 
 def load_tools(team: TeamSpec, given: Mapping[str, Any], allowed: Sequence[str]) -> tuple[Toolbox, list[Problem]]:
@@ -75,6 +86,7 @@ def load_tools(team: TeamSpec, given: Mapping[str, Any], allowed: Sequence[str])
     box = Toolbox(folder=team._folder or Path.cwd())
     problems = [Problem(f"tools.{name}", "no agent names this tool") for name in _unused(team, given)]
     made: dict[str, Tool | str] = {}
+    edges = coworkers(team)
     for agent in agents_in_use(team):
         box.tools[agent] = []
         for index, item in enumerate(team.agents[agent].tools):
@@ -83,7 +95,9 @@ def load_tools(team: TeamSpec, given: Mapping[str, Any], allowed: Sequence[str])
             except (ToolDefinitionError, BadReferenceError) as error:
                 place = f"tools.{item}" if isinstance(item, str) else f"agents.{agent}.tools[{index}]"
                 problems.append(Problem(_place(place, item, team), str(error)))
-        problems += _clashes(agent, [tool for tool in box.tools[agent] if isinstance(tool, Tool)])
+        people = [team.agents[name] for name in edges[agent]]
+        box.taken[agent] = tuple(tool.name for tool in teamwork_tools(people, ["all"] if team.agents[agent].messaging else []))
+        problems += _clashes(agent, [tool for tool in box.tools[agent] if isinstance(tool, Tool)], box.taken[agent])
     return box, list(dict.fromkeys(problems))
 
 

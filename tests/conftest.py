@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from unified_agents.cli import run_command
-from unified_agents.testing.fixtures import clean_environment, server  # noqa: F401  # pytest finds fixtures by name
+from unified_agents.testing.fixtures import clean_environment, server, waits  # noqa: F401  # pytest finds fixtures by name
 
 Run = Callable[..., tuple[int, str, str]]
 

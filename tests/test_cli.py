@@ -197,7 +197,6 @@ UNSUPPORTED: dict[str, tuple[str, str]] = {
     "stream": ("stream: true\n", "stream"),
     "budget": ("budget: {tokens: 5}\n", "budget"),
     "token_window": ("token_window: {limit: 100}\n", "token_window"),
-    "retry": ("resilience: {retry: {max_attempts: 2}}\n", "resilience.retry"),
     "journal": ("journal: {store: sqlite:///x.db}\n", "journal"),
     "fallback_backend": ("fallback_backend: crewai\n", "fallback_backend"),
 }

@@ -27,13 +27,15 @@ _HOMES = {
     "unified_agents.assignment": ("Assignment", "assign_tasks"),
     "unified_agents.chat_models": ("ChatModel", "ChatRequest", "ChatResponse", "ToolCall", "Usage"),
     "unified_agents.chat_models.scripted": ("ScriptedModel",),
+    "unified_agents.circuit_breaker": ("CircuitBreaker",),
     "unified_agents.compiler": ("CompiledTeam", "compile_team"),
     "unified_agents.errors": (
         "BackendUnavailableError", "BackendError", "ModelError", "Problem", "RunError", "SpecError", "UnifiedAgentsError", "UnsupportedFeatureError",
     ),
     "unified_agents.loader": ("load_team",),
     "unified_agents.messages": ("Message", "MessageBus"),
-    "unified_agents.middleware": ("Middleware",),
+    "unified_agents.middleware": ("Middleware", "default_middleware"),
+    "unified_agents.middleware.retry": ("retry_with_backoff",),
     "unified_agents.registry": ("backends",),
     "unified_agents.result": ("RunResult", "TaskResult"),
     "unified_agents.review": ("Decision", "Review"),
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from unified_agents.assignment import Assignment, assign_tasks
     from unified_agents.chat_models import ChatModel, ChatRequest, ChatResponse, ToolCall, Usage
     from unified_agents.chat_models.scripted import ScriptedModel
+    from unified_agents.circuit_breaker import CircuitBreaker
     from unified_agents.compiler import CompiledTeam, compile_team
     from unified_agents.errors import (
         BackendError,
@@ -59,7 +62,8 @@ if TYPE_CHECKING:
     )
     from unified_agents.loader import load_team
     from unified_agents.messages import Message, MessageBus
-    from unified_agents.middleware import Middleware
+    from unified_agents.middleware import Middleware, default_middleware
+    from unified_agents.middleware.retry import retry_with_backoff
     from unified_agents.registry import backends
     from unified_agents.result import RunResult, TaskResult
     from unified_agents.review import Decision, Review
@@ -74,6 +78,7 @@ __all__ = [
     "ChatModel",
     "ChatRequest",
     "ChatResponse",
+    "CircuitBreaker",
     "CompiledTeam",
     "Decision",
     "InputSpec",
@@ -100,7 +105,9 @@ __all__ = [
     "assign_tasks",
     "backends",
     "compile_team",
+    "default_middleware",
     "load_team",
+    "retry_with_backoff",
     "run_team",
     "run_team_async",
 ]

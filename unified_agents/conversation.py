@@ -339,6 +339,7 @@ class Conversation:
             agent=self.agent.name,
             conversation=self.brief.key,
             turn=self.turn,
+            left=self.brief.deadline.left,
         )
 
     async def _ask_person(self) -> ChatResponse:

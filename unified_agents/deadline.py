@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from unified_agents.chat_models import monotonic
+from unified_agents.clock import clock
 
 TASK_TIMEOUT = 600.0
 
@@ -15,20 +15,20 @@ class Deadline:
 
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds or TASK_TIMEOUT
-        self._end = monotonic() + self.seconds
+        self._end = clock().now() + self.seconds
         self._questions = 0
 
     def left(self) -> float:
         """Seconds until the end; a moment more as long as a person is being asked."""
-        return 1.0 if self._questions else self._end - monotonic()
+        return 1.0 if self._questions else self._end - clock().now()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """While a person is being asked."""
-        began = monotonic()
+        began = clock().now()
         self._questions += 1
         try:
             yield
         finally:
             self._questions -= 1
-            self._end += monotonic() - began
+            self._end += clock().now() - began

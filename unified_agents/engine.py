@@ -13,6 +13,7 @@ import contextlib
 import inspect
 import os
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -27,6 +28,8 @@ class Engine:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.pid = os.getpid()
+        self.shared: dict[Any, Any] = {}
+        """What all runs of the process share and this loop owns: breakers, limiters. Made anew after a fork, as the loop is."""
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._thread = threading.Thread(target=self._run, name="unified-agents-engine", daemon=True)
         self._thread.start()
@@ -110,6 +113,18 @@ def engine() -> Engine:
             _engine = Engine()
             atexit.register(_engine.close)
         return _engine
+
+
+def shared() -> dict[Any, Any]:
+    """State that all runs of this process share. Used on the engine's loop; on a loop of somebody else's (a test's) it is that loop's own."""
+    current = engine()
+    if current.inside:
+        return current.shared
+    loop = asyncio.get_running_loop()
+    return _elsewhere.setdefault(loop, {})
+
+
+_elsewhere: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
 
 def _forget_lock() -> None:

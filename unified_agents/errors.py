@@ -30,6 +30,7 @@
             ├── BadRequestError        other 4xx
             │   ├── ContextOverflowError   the request does not fit the model's window
             │   └── ContentFilterError     the provider refused the content
+            ├── CircuitOpenError       the model failed too often and is left alone for a while
             ├── InternalServerError    5xx
             ├── BadResponseError       a 200 that is no chat completion
             └── EmptyAnswerError       a chat completion without text
@@ -40,7 +41,7 @@ The names below ModelError are those of the OpenAI SDK where it has one.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -181,31 +182,47 @@ class RunCancelledError(RunError):
 class ModelError(RunError):
     """A model call failed. `status` is the HTTP status where there was one, `model` the PROVIDER/NAME asked.
 
-    `next_model`: whether another model may do better.
+    What each kind means for the layers stands on its class: `retries`, how often the same model is asked again because of it (None: as often as
+    `max_attempts` allows); `vote`, whether the circuit breaker counts it as a failure of the model; `next_model`, whether another may do better.
+    `retry_after`: seconds that the provider asked to wait.
     """
 
+    retries: int | None = 0
+    vote = False
     next_model = True
+    retry_after: float | None = None
 
-    def __init__(self, message: str, *, model: str | None = None, status: int | None = None) -> None:
+    def __init__(self, message: str, *, model: str | None = None, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.model = model
         self.status = status
+        self.retry_after = retry_after
 
 
 class APIConnectionError(ModelError):
     """No connection to the model, or it broke before the answer was whole."""
 
+    retries = None
+    vote = True
+
 
 class APITimeoutError(ModelError):
     """One attempt took longer than its timeout, slow drip included."""
 
+    retries = 2
+    vote = True
+
 
 class RateLimitError(ModelError):
-    """The provider asks to slow down (HTTP 429)."""
+    """The provider asks to slow down (HTTP 429). The model is well: it pauses, and the breaker does not count it."""
+
+    retries: int | None = None
 
 
 class QuotaExceededError(RateLimitError):
-    """The account has no quota or credit left."""
+    """The account has no quota or credit left: the circuit opens at once, for long."""
+
+    retries = 0
 
 
 class AuthenticationError(ModelError):
@@ -238,16 +255,34 @@ class ContentFilterError(BadRequestError):
     """The provider's content filter stopped the request or its answer."""
 
 
+class CircuitOpenError(ModelError):
+    """The model failed too often and is left alone. `retry_after`: seconds until it is tried again.
+
+    `attempt` is the one that was not made; `changed(seconds)` waits until it is worth asking again.
+    """
+
+    attempt = 1
+    changed: Callable[[float], Awaitable[None]] | None = None
+
+
 class InternalServerError(ModelError):
     """The provider failed (HTTP 5xx)."""
+
+    retries = None
+    vote = True
 
 
 class BadResponseError(ModelError):
     """HTTP 200 with something that is no chat completion."""
 
+    retries = 2
+    vote = True
+
 
 class EmptyAnswerError(ModelError):
     """The model answered with no text."""
+
+    retries = 1
 
 
 def did_you_mean(found: str, allowed: Iterable[str]) -> str:

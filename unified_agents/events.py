@@ -59,10 +59,54 @@ class ModelCalled(Event):
     model: str
     turn: int
     duration_s: float
+    attempt: int = 1
     input_tokens: int | None = None
     output_tokens: int | None = None
     finish_reason: str | None = None
     error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallRetried(Event):
+    """An attempt failed and the next one follows after `delay_s`; `attempt` is the number of the one that failed."""
+
+    task: str
+    agent: str
+    model: str
+    attempt: int
+    delay_s: float
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallWaited(Event):
+    """A call waits before it is made: for a rate limit, a pause that the provider asked for, or a circuit that is open."""
+
+    task: str
+    agent: str
+    model: str
+    delay_s: float
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelReplaced(Event):
+    """A model failed for good in one call, and the next one is asked."""
+
+    task: str
+    agent: str
+    model: str
+    replacement: str
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CircuitChanged(Event):
+    """A model's circuit breaker changed: `state` is open (for `seconds`), half_open or closed."""
+
+    model: str
+    state: str
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +161,16 @@ class TaskReassigned(Event):
     agent: str
     failed: str
     error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendReplaced(Event):
+    """A framework failed, and what is left of the run goes on on another."""
+
+    backend: str
+    replacement: str
+    error: str
+    tasks: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +238,10 @@ class RunFailed(Event):
 
 
 Listener = Callable[[Event], None]
+
+
+def ignore(_event: Event) -> None:
+    """Where nobody listens."""
 
 
 class Dispatcher:

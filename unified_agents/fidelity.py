@@ -20,13 +20,13 @@ from unified_agents.spec import TeamSpec, ToolSpec
 _NOT_YET = "`{name}` is not supported yet: no backend would honour it; leave it out"
 
 _EMULATED = (
-    "name", "backend", "process", "prompts", "inputs.*",
+    "name", "backend", "fallback_backend", "process", "prompts", "inputs.*",
     "models.*.model", "models.*.base_url", "models.*.api_key", "models.*.api_version", "models.*.temperature", "models.*.top_p", "models.*.seed",
     "models.*.max_tokens", "models.*.timeout", "models.*.extra_headers", "models.*.extra_body",
     "agents.*.name", "agents.*.role", "agents.*.goal", "agents.*.backstory", "agents.*.instructions", "agents.*.expertise",
     "agents.*.responsibilities", "agents.*.personality", "agents.*.model",
     "tasks.*.name", "tasks.*.description", "tasks.*.expected_output", "tasks.*.agent", "tasks.*.context", "tasks.*.after",
-    "resilience.timeout", "resilience.fallback_models", "models.*.fallbacks",
+    "resilience.retry", "resilience.circuit_breaker", "models.*.rate_limit", "resilience.timeout", "resilience.fallback_models", "models.*.fallbacks",
     "agents.*.model[]", "agents.*.tools", "agents.*.max_iterations",
     "tasks.*.output_schema", "tasks.*.output_file", "tasks.*.human_review", "tasks.*.guardrail", "tasks.*.guardrail_retries", "tasks.*.timeout",
     "agents.*.delegates_to", "agents.*.reports_to", "agents.*.fallback", "agents.*.messaging", "agents.*.human",
@@ -36,8 +36,8 @@ _EMULATED = (
 )  # fmt: skip
 
 _REFUSED = (
-    "fallback_backend", "models.*.context_window", "models.*.rate_limit", "agents.*.memory", "tools.*.side_effects",
-    "memory", "token_window", "resilience.retry", "resilience.circuit_breaker", "budget", "journal", "stream", "prices",
+    "models.*.context_window", "agents.*.memory", "tools.*.side_effects",
+    "memory", "token_window", "budget", "journal", "stream", "prices",
 )  # fmt: skip
 
 # What protects people, or decides who works at all, is never dropped by `strict=False`.

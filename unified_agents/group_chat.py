@@ -184,6 +184,7 @@ class GroupChat:
         return ChatRequest(
             model=first, fallbacks=tuple(fallbacks), messages=messages, task=self._brief.step.name, agent=SELECTION,
             conversation=f"{self._brief.key}/{SELECTION}", turn=turn,
+            left=self._brief.deadline.left,
         )  # fmt: skip
 
 

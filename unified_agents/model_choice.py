@@ -83,7 +83,9 @@ def _resolve(team: TeamSpec, alias: str, given: Any, env: Mapping[str, str], tim
     if _is_chat_model(given):
         spec = team.models.get(alias) or ModelSpec(model=alias if "/" in alias else f"custom/{alias}")
         provider, _, name = spec.model.partition("/")
-        return ModelConfig(alias, provider, name, base_url="", timeout=spec.timeout or timeout, sampling=sampling(spec)), []
+        return ModelConfig(
+            alias, provider, name, base_url="", timeout=spec.timeout or timeout, sampling=sampling(spec), rate_limit=spec.rate_limit
+        ), []
     spec = _declared(team, alias, env)
     wrong = check_model(spec.model)
     if wrong is None and spec.model.startswith("local/"):

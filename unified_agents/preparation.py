@@ -60,6 +60,8 @@ class Prepared:
     guardrails: Mapping[str, Any]
     selectors: Mapping[str, Any]
     reviewer: Reviewer | None
+    fallback: Backend | None = None
+    """Where the rest of a run goes when the framework itself fails."""
 
     @property
     def lost(self) -> list[Row]:
@@ -74,7 +76,7 @@ class Prepared:
         return Seam(
             plan=plan or self.plan,
             models=self.models,
-            layers=[*self.layers, *layers],
+            layers=[*default_middleware(resilience=self.plan.team.resilience, extra=self.layers, emit=emit), *layers],
             emit=emit,
             tools=tools,
             guardrails=self.guardrails,
@@ -91,19 +93,41 @@ def prepare(team: Team, options: Options) -> Prepared:
     values, configs = _bind(loaded, options)
     checked = loaded.raise_if_wrong()
     chosen = choose_backend(checked, options.backend)
-    rows = fidelity(checked, chosen.adapter)
-    refused = [row for row in rows if row.level == "refused" and (options.strict or not row.droppable)]
-    if refused:
-        raise UnsupportedFeatureError(chosen.name, [row.to_problem() for row in refused])
+    rows = accepted_fields(checked, chosen, strict=options.strict)
+    fallback = get_backend(checked.fallback_backend) if checked.fallback_backend not in (None, chosen.name) else None
+    if fallback is not None:
+        accepted_fields(checked, fallback, strict=options.strict)
     speaking = [name for name in agents_in_use(checked) if not checked.agents[name].human]
     plan = make_plan(checked, values, {name: [configs[alias] for alias in model_names(checked, name)] for name in speaking})
     loaded.add(_outside(plan))
     loaded.raise_if_wrong()
     code = load_code(checked, options)
-    layers = default_middleware(extra=[*options.middleware, *code.middleware])
+    layers = [*options.middleware, *code.middleware]
     return Prepared(
-        plan, chosen, chat_models(configs, options.models), layers, rows, code.toolbox, code.guardrails, code.selectors, options.reviewer
+        plan,
+        chosen,
+        chat_models(configs, options.models),
+        layers,
+        rows,
+        code.toolbox,
+        code.guardrails,
+        code.selectors,
+        options.reviewer,
+        fallback,
     )
+
+
+def accepted_fields(team: TeamSpec, backend: Backend, *, strict: bool) -> list[Row]:
+    """What becomes of the team's fields on a backend.
+
+    Raises:
+        UnsupportedFeatureError: it refuses one that may not be left out.
+    """
+    rows = fidelity(team, backend.adapter)
+    refused = [row for row in rows if row.level == "refused" and (strict or not row.droppable)]
+    if refused:
+        raise UnsupportedFeatureError(backend.name, [row.to_problem() for row in refused])
+    return rows
 
 
 @dataclass(frozen=True)

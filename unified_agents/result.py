@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from unified_agents.errors import RunError, failure_text
-from unified_agents.events import Event, MessageSent, MessageUndelivered, ModelCalled
+from unified_agents.events import Event, MessageSent, MessageUndelivered, ModelCalled, TaskStarted
 from unified_agents.plan import Plan
 from unified_agents.registry import Backend
 
@@ -112,7 +112,10 @@ class ResultBuilder:
     """Gathers a run's events and outcomes, and makes the result of them."""
 
     def __init__(self, plan: Plan, backend: Backend, run_id: str) -> None:
-        self._plan, self._backend, self._run_id = plan, backend, run_id
+        self._plan, self._first, self._run_id = plan, backend, run_id
+        self.backend = backend
+        """Where tasks run now."""
+        self._ran_on: dict[str, str] = {}
         self._calls: list[ModelCalled] = []
         self._messages: list[MessageSent] = []
         self._missed: dict[tuple[str, str, datetime], tuple[str, ...]] = {}
@@ -126,12 +129,14 @@ class ResultBuilder:
         if before is not None and before.error is not None:
             self._failures.setdefault(outcome.task, []).extend([*before.notes, failure_text(before.agent, before.error)])
         self.outcomes[outcome.task] = outcome
-        self._attempts[outcome.task] += 1
+        self._ran_on[outcome.task] = self.backend.name
 
     def take(self, event: Event) -> None:
         """Note an event."""
         if isinstance(event, ModelCalled):
             self._calls.append(event)
+        elif isinstance(event, TaskStarted):
+            self._attempts[event.task] += 1
         elif isinstance(event, MessageSent):
             self._messages.append(event)
         elif isinstance(event, MessageUndelivered):
@@ -143,7 +148,7 @@ class ResultBuilder:
         downstream = self._plan.downstream(failed)
         tasks = {name: self._task(name, downstream) for name in self._plan.team.tasks}
         return RunResult(
-            run_id=self._run_id, team=self._plan.team.name, backend=self._backend.name, framework_version=self._backend.framework_version, status=status,
+            run_id=self._run_id, team=self._plan.team.name, backend=self._first.name, framework_version=self._first.framework_version, status=status,
             output=tasks[self._plan.final].output, structured=tasks[self._plan.final].structured, tasks=tasks,
             messages=[self._message(m) for m in self._messages],
             usage=self._usage(), duration_s=duration_s, error=error_result(error) if error else None,
@@ -164,15 +169,24 @@ class ResultBuilder:
         if outcome is None:
             status = "skipped" if name in downstream else "pending"
             notes = [f"task {downstream[name]!r} failed"] if name in downstream else []
-            return TaskResult(status=status, agent=agent, backend=self._backend.name, notes=notes)
+            return TaskResult(status=status, agent=agent, backend=self.backend.name, notes=notes)
         calls = [call for call in self._calls if call.task == name]
+        cut = ["the answer was cut off at max_tokens"] if outcome.truncated else []
         return TaskResult(
-            status=outcome.status, agent=outcome.agent, backend=self._backend.name, models=list(dict.fromkeys(c.model for c in calls if c.error is None)),
-            output=outcome.output, structured=outcome.structured, truncated=outcome.truncated, attempts=self._attempts[name],
+            status=outcome.status,
+            agent=outcome.agent,
+            backend=self._ran_on[name],
+            models=list(dict.fromkeys(call.model for call in calls if call.error is None)),
+            output=outcome.output,
+            structured=outcome.structured,
+            truncated=outcome.truncated,
+            attempts=self._attempts[name],
             started_at=outcome.started_at.astimezone(timezone.utc),
-            duration_s=outcome.duration_s, usage=usage_of(calls), error=error_result(outcome.error) if outcome.error else None,
-            notes=[*self._failures.get(name, ()), *outcome.notes, *(["the answer was cut off at max_tokens"] if outcome.truncated else [])],
-        )  # fmt: skip
+            duration_s=outcome.duration_s,
+            usage=usage_of(calls),
+            error=error_result(outcome.error) if outcome.error else None,
+            notes=[*self._failures.get(name, ()), *outcome.notes, *cut],
+        )
 
 
 def _fields(message: MessageSent) -> dict[str, Any]:

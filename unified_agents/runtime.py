@@ -16,6 +16,7 @@ from unified_agents.chat_models import monotonic
 from unified_agents.engine import engine, in_thread
 from unified_agents.errors import BackendError, Problem, RunCancelledError, RunError, SpecError, failure_text
 from unified_agents.events import (
+    BackendReplaced,
     Dispatcher,
     Event,
     FieldsDropped,
@@ -35,8 +36,10 @@ from unified_agents.plan import Plan, Step
 from unified_agents.post import Post
 from unified_agents.preparation import Options, Prepared, Team, prepare
 from unified_agents.prompts import Earlier
+from unified_agents.registry import Backend
 from unified_agents.result import ResultBuilder, RunResult
 from unified_agents.review import Reviewer
+from unified_agents.tools import Tool
 from unified_agents.walk import Seam, TaskOutcome
 
 T = TypeVar("T")
@@ -152,9 +155,6 @@ class _Run:
         except RunError as error:
             raise self._end(error) from error.__cause__
         failure = next((outcome.error for outcome in self.builder.outcomes.values() if outcome.error), None)
-        if failure is None and len(self.builder.outcomes) < len(plan.steps):
-            left = [step.name for step in plan.steps if step.name not in self.builder.outcomes]
-            failure = BackendError(f"the framework ended without running {', '.join(map(repr, left))}")
         if failure is not None:
             raise self._end(failure)
         self.post.close()
@@ -162,30 +162,51 @@ class _Run:
         return self.builder.build("completed", self._duration(), None)
 
     async def _run_with_tools(self, plan: Plan) -> None:
-        """Run the plan, then what is left of it with fallback agents, until nothing is or nobody is left to try."""
-        toolbox = self.prepared.toolbox
+        """Run the plan, then what is left of it: with fallback agents, on the fallback backend, until nothing is or nobody is left to try."""
+        toolbox, backend = self.prepared.toolbox, self.prepared.backend
         try:
             tools = await toolbox.open()
-            left: Plan | None = plan
-            while left is not None:
-                seam = self.prepared.seam(tools, [Trace(self.emit)], self.emit, left, self.post)
-                team = await self._framework(in_thread(partial(self.prepared.backend.adapter.build, left, seam), "unified-agents-build"))
-                await self._run_native(team, seam)
-                left = self._reassigned(left)
+            left = plan
+            while left.steps:
+                try:
+                    await self._run_on(backend, left, tools)
+                    left = self._left(left)
+                except BackendError as error:
+                    other = self.prepared.fallback
+                    if other is None or backend is other:
+                        raise
+                    left = self._left(left)
+                    self._say_replaced(backend, other, error, left)
+                    backend = other
         finally:
             await toolbox.close()
 
-    def _reassigned(self, plan: Plan) -> Plan | None:
-        """What is left when each failed task goes to its agent's fallback; None when no failed task has one."""
-        failed = [
-            step for step in plan.steps if (outcome := self.builder.outcomes.get(step.name)) is not None and outcome.error is not None
-        ]
+    async def _run_on(self, backend: Backend, plan: Plan, tools: Mapping[str, Sequence[Tool]]) -> None:
+        """Run a plan on one backend.
+
+        Raises:
+            BackendError: the framework itself failed, or left steps out.
+        """
+        seam = self.prepared.seam(tools, [Trace(self.emit)], self.emit, plan, self.post)
+        team = await self._framework(backend, in_thread(partial(backend.adapter.build, plan, seam), "unified-agents-build"))
+        self.builder.backend = backend
+        await self._run_native(backend, team, seam)
+        outcomes = self.builder.outcomes
+        if not any(step.name in outcomes and outcomes[step.name].error for step in plan.steps):
+            missing = [step.name for step in plan.steps if step.name not in outcomes]
+            if missing:
+                raise BackendError(f"the framework ended without running {', '.join(map(repr, missing))}")
+
+    def _say_replaced(self, backend: Backend, other: Backend, error: BackendError, left: Plan) -> None:
+        said, names = next(iter(str(error).splitlines()), ""), tuple(step.name for step in left.steps)
+        self.emit(BackendReplaced(backend=backend.name, replacement=other.name, error=said, tasks=names))
+
+    def _left(self, plan: Plan) -> Plan:
+        """The remainder of a plan after a run: failed tasks with their agents' fallbacks, and nothing that hangs on one without. Empty when all is done."""
+        outcomes = self.builder.outcomes
+        failed = [step for step in plan.steps if step.name in outcomes and outcomes[step.name].error is not None]
         changed = {step.name: made for step in failed if (made := self._with_fallback(plan, step)) is not None}
-        if not changed:
-            return None
-        completed = {
-            name: Earlier(name, one.speaker or one.agent, one.output) for name, one in self.builder.outcomes.items() if one.error is None
-        }
+        completed = {name: Earlier(name, one.speaker or one.agent, one.output) for name, one in outcomes.items() if one.error is None}
         return plan.remainder(completed, changed, [step.name for step in failed if step.name not in changed])
 
     def _with_fallback(self, plan: Plan, step: Step) -> Step | None:
@@ -196,9 +217,9 @@ class _Run:
         failures = (*step.failures, failure_text(step.agent.name, error))
         return replace(step, members=(plan.members[name],), attempt=step.attempt + 1, failures=failures)
 
-    async def _run_native(self, team: NativeTeam, seam: Seam) -> None:
+    async def _run_native(self, backend: Backend, team: NativeTeam, seam: Seam) -> None:
         """Run the framework's team; when this is cancelled, end it and wait a moment for its tasks to be reported."""
-        running = asyncio.ensure_future(self._framework(team.run(self.report)))
+        running = asyncio.ensure_future(self._framework(backend, team.run(self.report)))
         try:
             await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -209,7 +230,7 @@ class _Run:
         finally:
             seam.cancel()  # whatever a framework that failed left under way must not go on asking
 
-    async def _framework(self, work: Awaitable[T]) -> T:
+    async def _framework(self, backend: Backend, work: Awaitable[T]) -> T:
         """What a framework does, with any error of its own as a BackendError."""
         try:
             return await work
@@ -217,7 +238,7 @@ class _Run:
             raise
         except Exception as error:
             said = next(iter(str(error).splitlines()), "")
-            raise BackendError(f"{self.prepared.backend.name} failed: {type(error).__name__}: {said}") from error
+            raise BackendError(f"{backend.name} failed: {type(error).__name__}: {said}") from error
 
     def _end(self, error: RunError) -> RunError:
         """The error with the run's result on it, once everything that will not run is said."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -35,7 +35,10 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One model call. `fallbacks` are the models to ask next, `conversation` is its conversation's key, `turn` counts calls within it from 1."""
+    """One model call. `fallbacks` are the models to ask next, `conversation` is its conversation's key, `turn` counts calls within it from 1.
+
+    `attempt` counts the requests to one model for this call from 1; `left` says how many seconds the task still has (None: no end).
+    """
 
     model: ModelConfig
     messages: Sequence[Message]
@@ -46,6 +49,8 @@ class ChatRequest:
     agent: str = ""
     conversation: str = ""
     turn: int = 1
+    attempt: int = 1
+    left: Callable[[], float] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
 import aiohttp
@@ -16,6 +17,7 @@ from httpx_aiohttp import AiohttpTransport
 from unified_agents import errors
 from unified_agents.chat_models import ChatRequest, ChatResponse, ToolCall, Usage, clean_text
 from unified_agents.chat_models.providers import ModelConfig, is_link_local
+from unified_agents.clock import clock
 from unified_agents.engine import engine
 
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
@@ -195,8 +197,32 @@ def _raise(error: openai.APIError, config: ModelConfig) -> NoReturn:
     kind, said = _kind(error)
     detail = _detail(error, config)
     raise kind(
-        f"{config.model}: HTTP {error.status_code}, {said}{_advice(kind, config)}{detail}", model=config.model, status=error.status_code
+        f"{config.model}: HTTP {error.status_code}, {said}{_advice(kind, config)}{detail}",
+        model=config.model,
+        status=error.status_code,
+        retry_after=retry_after(error.response.headers, clock().wall()),
     ) from error
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds that a provider asks to wait: `retry-after-ms`, or Retry-After as seconds or as a date (RFC 9110, 10.2.3). None when it says nothing that can be read.
+
+    `now` is in seconds since 1970; a date that has passed is 0.
+    """
+    try:
+        seconds = float(headers["retry-after-ms"]) / 1000 if "retry-after-ms" in headers else float(headers["retry-after"])
+    except KeyError:
+        return None
+    except ValueError:
+        seconds = _seconds_until(headers.get("retry-after", ""), now)
+    return seconds if 0 <= seconds < float("inf") else None
+
+
+def _seconds_until(date: str, now: float) -> float:
+    try:
+        return max(0.0, parsedate_to_datetime(date).timestamp() - now)
+    except (ValueError, OverflowError):
+        return -1.0
 
 
 def _kind(error: openai.APIStatusError) -> tuple[type[errors.ModelError], str]:

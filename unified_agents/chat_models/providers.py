@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from unified_agents.errors import Problem, did_you_mean
-from unified_agents.spec import ModelSpec
+from unified_agents.spec import ModelSpec, RateLimitSpec
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,12 @@ class ModelConfig:
     extra_headers: Mapping[str, SecretStr] = field(default_factory=dict)
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     json_schema: bool = True
+    rate_limit: RateLimitSpec | None = None
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What has one health and one quota: the address, the model, and the key (never shown)."""
+        return self.base_url, self.model, self.api_key.get_secret_value() if self.api_key else ""
 
     @property
     def model(self) -> str:
@@ -137,6 +143,7 @@ def resolve_model(
         alias=alias, provider=provider_name, name=name, base_url=base_url.rstrip("/"), api_key=key, key_variable=variable,
         api_version=spec.api_version, timeout=spec.timeout or timeout, sampling=sampling(spec),
         extra_headers=spec.extra_headers, extra_body=spec.extra_body, json_schema=provider.json_schema,
+        rate_limit=spec.rate_limit,
     )  # fmt: skip
     return config, []
 

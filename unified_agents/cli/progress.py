@@ -13,11 +13,16 @@ from typing_extensions import Self
 
 from unified_agents.cli.output import clean, errors
 from unified_agents.events import (
+    BackendReplaced,
+    CallRetried,
+    CallWaited,
+    CircuitChanged,
     Event,
     FieldsDropped,
     FieldsUnused,
     MessageSent,
     MessageUndelivered,
+    ModelReplaced,
     RunStarted,
     TaskCompleted,
     TaskFailed,
@@ -76,6 +81,14 @@ class RunProgress:
             return self._words("[yellow]→[/] ", event.task, f"{event.failed} failed ({event.error}), {event.agent} takes it")
         if isinstance(event, TaskSkipped):
             return self._words("[yellow]–[/] ", event.task, f"skipped, {event.because_of} failed")
+        if isinstance(event, CallRetried):
+            return self._words("  ", event.task, f"{event.model} {_failed(event.error)}, waiting {_seconds(event.delay_s)}")
+        if isinstance(event, CallWaited):
+            return self._words("  ", event.task, f"{event.model} {event.reason}, waiting {_seconds(event.delay_s)}")
+        if isinstance(event, ModelReplaced):
+            return self._words("  ", event.task, f"{event.model} failed ({event.error}), {event.replacement} is asked")
+        if isinstance(event, CircuitChanged):
+            return escape(clean(f"  {event.model} {_circuit(event)}"))
         if isinstance(event, WorkDelegated):
             return self._words("  ", event.task, f"{event.agent} asks {event.coworker}")
         if isinstance(event, MessageSent) and event.message_type == "turn":
@@ -90,10 +103,26 @@ class RunProgress:
             self._progress.update(self._rows[task], description=text, completed=1)
 
 
+def _failed(error: str) -> str:
+    return "is rate limited" if error == "RateLimitError" else f"failed ({error})"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.0f} s" if value >= 1 else f"{value:.1f} s"
+
+
+def _circuit(event: CircuitChanged) -> str:
+    if event.state == "open":
+        return f"keeps failing and is left alone for {_seconds(event.seconds)}"
+    return "answers again" if event.state == "closed" else "is tried again"
+
+
 def _loss(event: Event) -> str | None:
     """What a user wrote or an agent sent that has no effect."""
     if isinstance(event, FieldsDropped):
         return f"Without {', '.join(event.paths)}: {event.backend} refuses them (--no-strict)."
+    if isinstance(event, BackendReplaced):
+        return f"{event.backend} failed ({event.error}); {event.replacement} goes on with {', '.join(event.tasks)}."
     if isinstance(event, FieldsUnused):
         return f"Nothing reads {', '.join(event.paths)} in this team; see unified-agents check."
     if isinstance(event, MessageUndelivered):

@@ -1,8 +1,14 @@
 """The layers around every model call, and their order.
 
-Outermost first: the user's own, Fallback, Timeout, Trace. (Later layers take their places as the design says: Replay and Recall outermost,
-TokenWindow, Retry, Budget, RateLimit and CircuitBreaker between Fallback and Timeout, which is per attempt; Trace is innermost and sees
-each attempt.)
+Outermost first:
+
+1. the user's own layers see the request as the conversation made it, and the answer that counts;
+2. `Fallback` asks the next model when one fails for good, and waits while every circuit is open;
+3. `Retry` asks the same model again; inside Fallback, because another model starts afresh;
+4. `RateLimit` holds calls back; outside the breaker, else callers that queued while it was closed would still hit a dead model;
+5. `CircuitBreaking` leaves a failing model alone;
+6. `Timeout` ends one attempt as a whole;
+7. `Trace` sees every attempt; innermost, so what it counts is requests.
 
 A middleware is a frozen dataclass whose fields are its options::
 
@@ -20,6 +26,8 @@ from functools import reduce
 from typing import Protocol
 
 from unified_agents.chat_models import ChatRequest, ChatResponse
+from unified_agents.events import Event, ignore
+from unified_agents.spec import CircuitBreakerSpec, ResilienceSpec, RetrySpec
 
 CallNext = Callable[[ChatRequest], Awaitable[ChatResponse]]
 
@@ -41,9 +49,22 @@ def _wrapped(inner: CallNext, layer: Middleware) -> CallNext:
     return lambda request: layer(request, inner)
 
 
-def default_middleware(*, extra: Sequence[Middleware] = ()) -> list[Middleware]:
-    """The layers every model call passes, outermost first; `extra` are the user's own."""
-    from unified_agents.middleware.fallback import Fallback  # they need CallNext from here
+def default_middleware(
+    *, resilience: ResilienceSpec | None = None, extra: Sequence[Middleware] = (), emit: Callable[[Event], None] = ignore
+) -> list[Middleware]:
+    """The layers every model call passes, outermost first.
+
+    Args:
+        resilience: retry and circuit breaker; what is unset has its default (4 attempts; 5 failures of half the calls within 30 s).
+        extra: the user's own layers.
+        emit: is told of retries, waits, replaced models and breaker transitions.
+    """
+    from unified_agents.middleware.circuit_breaker import CircuitBreaking  # they need CallNext from here
+    from unified_agents.middleware.fallback import Fallback
+    from unified_agents.middleware.rate_limit import RateLimit
+    from unified_agents.middleware.retry import Retry
     from unified_agents.middleware.timeout import Timeout
 
-    return [*extra, Fallback(), Timeout()]
+    settings = resilience or ResilienceSpec()
+    retry, breaker = settings.retry or RetrySpec(), settings.circuit_breaker or CircuitBreakerSpec()
+    return [*extra, Fallback(emit), Retry(retry, emit), RateLimit(emit), CircuitBreaking(breaker, emit), Timeout()]

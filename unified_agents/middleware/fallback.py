@@ -1,17 +1,24 @@
-"""Fallback: the next model when one fails in a way that another may not."""
+"""Fallback: the next model when one fails in a way that another may not; and patience when all circuits are open."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from unified_agents.chat_models import ChatRequest, ChatResponse
-from unified_agents.errors import ModelError
+from unified_agents.errors import CircuitOpenError, ModelError
+from unified_agents.events import CallWaited, Event, ModelReplaced, ignore
 from unified_agents.middleware import CallNext
 
 
 @dataclass(frozen=True)
 class Fallback:
-    """Asks the request's `fallbacks` in their order. Errors that another model would meet too (a wrong key, a bad request) are not passed on."""
+    """Asks the request's model, then its `fallbacks`. Errors that another model would meet too (a wrong key, a bad request) are not passed on.
+
+    When the circuit of every model that is left is open, the call waits for the first that may be tried again, as long as the task has time.
+    """
+
+    emit: Callable[[Event], None] = ignore
 
     async def __call__(self, request: ChatRequest, call_next: CallNext) -> ChatResponse:
         """The first answer there is.
@@ -19,11 +26,44 @@ class Fallback:
         Raises:
             ModelError: of the last model that was asked.
         """
-        models = [request.model, *request.fallbacks]
-        for model in models[:-1]:
-            try:
-                return await call_next(replace(request, model=model, fallbacks=()))
-            except ModelError as error:
-                if not error.next_model:
-                    raise
-        return await call_next(replace(request, model=models[-1], fallbacks=()))
+        asked = [replace(request, fallbacks=()), *(replace(request, model=model, fallbacks=(), attempt=1) for model in request.fallbacks)]
+        failed: ModelError | None = None
+        while asked:
+            waiting: list[tuple[ChatRequest, CircuitOpenError]] = []
+            for position, one in enumerate(asked):
+                try:
+                    return await call_next(one)
+                except CircuitOpenError as error:
+                    waiting.append((replace(one, attempt=error.attempt), error))
+                except ModelError as error:
+                    if not error.next_model:
+                        raise
+                    failed = error
+                    self._say(one, asked[position + 1 :] or [item for item, _ in waiting], error)
+            asked = [one for one, _ in waiting]
+            if waiting:
+                await self._wait(min((error for _, error in waiting), key=lambda error: error.retry_after or 0), request, failed)
+        assert failed is not None
+        raise failed
+
+    def _say(self, request: ChatRequest, following: list[ChatRequest], error: ModelError) -> None:
+        if following:
+            self.emit(
+                ModelReplaced(
+                    task=request.task, agent=request.agent, model=request.model.model, replacement=following[0].model.model,
+                    error=type(error).__name__,
+                )
+            )  # fmt: skip
+
+    async def _wait(self, circuit: CircuitOpenError, request: ChatRequest, failed: ModelError | None) -> None:
+        """Until the circuit that is tried first may have changed.
+
+        Raises:
+            ModelError: the task ends before; what another model failed with, else the open circuit.
+        """
+        seconds = circuit.retry_after or 0.0
+        if circuit.changed is None or (request.left is not None and request.left() <= seconds):
+            raise failed or circuit
+        model = circuit.model or request.model.model
+        self.emit(CallWaited(task=request.task, agent=request.agent, model=model, delay_s=seconds, reason="keeps failing"))
+        await circuit.changed(seconds)

@@ -37,6 +37,7 @@ class Trace:
                 agent=request.agent,
                 model=request.model.model,
                 turn=request.turn,
+                attempt=request.attempt,
                 duration_s=monotonic() - started,
                 input_tokens=usage.input_tokens if usage else None,
                 output_tokens=usage.output_tokens if usage else None,

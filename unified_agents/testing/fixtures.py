@@ -1,6 +1,6 @@
 """Pytest fixtures: a scripted server, and an environment in which nothing of the machine reaches a test.
 
-Take them into a conftest.py: `from unified_agents.testing.fixtures import clean_environment, server  # noqa: F401`.
+Take them into a conftest.py: `from unified_agents.testing.fixtures import clean_environment, server, waits  # noqa: F401`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from unified_agents.chat_models.providers import PROVIDERS
+from unified_agents.clock import SkippingClock, use_clock
 from unified_agents.testing import ScriptedServer
 
 
@@ -24,6 +25,13 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("OPENAI_MODEL", "UNIFIED_AGENTS_BACKEND", "UNIFIED_AGENTS_HOME", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def waits() -> Iterator[list[float]]:
+    """The seconds that layers waited: they take no time in tests."""
+    with use_clock(SkippingClock()) as clock:
+        yield clock.slept
 
 
 @pytest.fixture

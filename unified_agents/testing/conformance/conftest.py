@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from unified_agents.registry import backends, names
-from unified_agents.testing.fixtures import clean_environment, server  # noqa: F401  # pytest finds fixtures by name
+from unified_agents.testing.fixtures import clean_environment, server, waits  # noqa: F401  # pytest finds fixtures by name
 
 GAPS = {
     "notimpl": "we could build it for these backends, not yet",

@@ -278,7 +278,7 @@ def test_a_task_is_bounded_by_its_timeout(server: ScriptedServer, backend: str) 
 
 def test_a_list_of_models_is_asked_in_order(server: ScriptedServer, backend: str) -> None:
     """The first, then its fallbacks; the result names the one that answered; every attempt is a request."""
-    server.reply("MARK", Reply(status=500), Reply(status=404), "third")
+    server.reply("MARK", Reply(status=404), Reply(status=404), "third")
     agent = AgentSpec(name="a", role="R", model=["one", "two"])
     models = {"one": server.model(fallbacks=["three"]), "two": server.model(model="groq/two"), "three": server.model(model="mistral/three")}
     result = run_team(TeamSpec(tasks=[TaskSpec(name="t", description="MARK", agent=agent)], models=models), backend=backend)

@@ -40,32 +40,33 @@ def fails(server: ScriptedServer, backend: str, reply: Reply) -> tuple[RunError,
     return caught.value, caught.value.result
 
 
+# What the provider sends, what the task fails with, and how many requests that takes of four attempts.
 CASES = [
-    (Reply(status=500), "InternalServerError", "HTTP 500"),
-    (Reply(status=401), "AuthenticationError", "HTTP 401"),
-    (Reply(status=403), "PermissionDeniedError", "HTTP 403"),
-    (Reply(status=404), "NotFoundError", "HTTP 404"),
-    (Reply(status=429), "RateLimitError", "HTTP 429"),
-    (Reply(status=429, body={"error": {"message": "no", "code": "insufficient_quota"}}), "QuotaExceededError", "quota"),
-    (Reply(status=400, body={"error": {"message": "bad field"}}), "BadRequestError", "bad field"),
-    (Reply(status=400, body={"error": {"message": "x", "code": "context_length_exceeded"}}), "ContextOverflowError", "context window"),
-    (Reply(status=302, headers={"Location": "http://127.0.0.1:9/"}), "BadRequestError", "redirect"),
-    (Reply(drop=True), "APIConnectionError", "no connection"),
-    (Reply(body=b"<html>hello</html>"), "BadResponseError", "no JSON"),
-    (Reply(body={}), "BadResponseError", "no chat completion"),
-    (Reply(body={"choices": []}), "BadResponseError", "no chat completion"),
-    (Reply(text="   \n "), "EmptyAnswerError", "no text"),
-    (Reply(text="", finish_reason="content_filter"), "ContentFilterError", "withheld"),
+    (Reply(status=500), "InternalServerError", "HTTP 500", 4),
+    (Reply(status=401), "AuthenticationError", "HTTP 401", 1),
+    (Reply(status=403), "PermissionDeniedError", "HTTP 403", 1),
+    (Reply(status=404), "NotFoundError", "HTTP 404", 1),
+    (Reply(status=429), "RateLimitError", "HTTP 429", 4),
+    (Reply(status=429, body={"error": {"message": "no", "code": "insufficient_quota"}}), "QuotaExceededError", "quota", 1),
+    (Reply(status=400, body={"error": {"message": "bad field"}}), "BadRequestError", "bad field", 1),
+    (Reply(status=400, body={"error": {"message": "x", "code": "context_length_exceeded"}}), "ContextOverflowError", "context window", 1),
+    (Reply(status=302, headers={"Location": "http://127.0.0.1:9/"}), "BadRequestError", "redirect", 1),
+    (Reply(drop=True), "APIConnectionError", "no connection", 4),
+    (Reply(body=b"<html>hello</html>"), "BadResponseError", "no JSON", 3),
+    (Reply(body={}), "BadResponseError", "no chat completion", 3),
+    (Reply(body={"choices": []}), "BadResponseError", "no chat completion", 3),
+    (Reply(text="   \n "), "EmptyAnswerError", "no text", 2),
+    (Reply(text="", finish_reason="content_filter"), "ContentFilterError", "withheld", 1),
 ]
 
 
-@pytest.mark.parametrize(("reply", "kind", "said"), CASES, ids=[f"{kind}-{n}" for n, (_, kind, _) in enumerate(CASES)])
-def test_a_failed_call_fails_its_task_with_one_request(server: ScriptedServer, backend: str, reply: Reply, kind: str, said: str) -> None:
-    """The kind and message of the original error are kept; the task asked once; the rest ran or was skipped."""
+@pytest.mark.parametrize(("reply", "kind", "said", "requests"), CASES, ids=[f"{case[1]}-{n}" for n, case in enumerate(CASES)])
+def test_a_failed_call_fails_its_task(server: ScriptedServer, backend: str, reply: Reply, kind: str, said: str, requests: int) -> None:
+    """The kind and message of the original error are kept; it took exactly as many requests as its kind allows; the rest ran or was skipped."""
     error, result = fails(server, backend, reply)
     assert (type(error).__name__, error.task) == (kind, "bad")
     assert said in str(error)
-    assert len(server.asked("MARK-bad.")) == 1
+    assert len(server.asked("MARK-bad.")) == requests
     assert {name: task.status for name, task in result.tasks.items()} == {
         "first": "completed", "bad": "failed", "late": "skipped", "later": "skipped", "other": "completed", "more": "completed",
     }  # fmt: skip
@@ -87,12 +88,12 @@ def test_without_a_failure_nothing_is_skipped(server: ScriptedServer, backend: s
 
 
 def test_a_refused_connection_is_said_with_its_address(backend: str) -> None:
-    """No server: the error names where it called, and nothing is retried."""
+    """No server: the error names where it called; each task makes its four attempts, also when the circuit opens between them."""
     with pytest.raises(RunError, match=r"no connection to openai/x at http://127\.0\.0\.1:9/v1") as caught:
         run_team(team(ModelSpec(model="openai/x", base_url="http://127.0.0.1:9/v1")), backend=backend)
     assert type(caught.value).__name__ == "APIConnectionError"
     assert caught.value.result is not None
-    assert caught.value.result.usage.model_calls == 2  # `first` and `other`, one request each
+    assert caught.value.result.usage.model_calls == 8  # `first` and `other`
 
 
 def test_an_attempt_is_bounded_by_its_timeout(server: ScriptedServer, backend: str) -> None:
@@ -102,7 +103,8 @@ def test_an_attempt_is_bounded_by_its_timeout(server: ScriptedServer, backend: s
     with pytest.raises(RunError, match=r"no whole answer within 0\.3 s") as caught:
         run_team(TeamSpec(tasks=[task], models={"default": server.model(timeout=0.3)}), backend=backend)
     assert caught.value.result is not None
-    assert caught.value.result.duration_s < 3
+    assert caught.value.result.duration_s < 4
+    assert caught.value.result.usage.model_calls == 3  # asked again twice
 
 
 def test_an_error_of_a_users_layer_is_the_cause(server: ScriptedServer, backend: str) -> None:

@@ -83,6 +83,7 @@ class Seen:
     result: RunResult
     error: RunError | None
     reviews: list[Any]
+    waits: list[float]
 
     @property
     def text(self) -> str:
@@ -103,6 +104,7 @@ class Case:
     effect: Callable[[Seen], Any]
     without: Mapping[str, Any] = field(default_factory=dict)
     answers: tuple[str | Reply, ...] = ("ok",)
+    broken: bool = False  # the framework fails to build its team
 
 
 def agent(**fields: Any) -> dict[str, Any]:
@@ -171,6 +173,10 @@ def tool(**fields: Any) -> dict[str, Any]:
 CASES: dict[str, Case] = {
     "name": Case({"name": "S-TEAM"}, lambda seen: seen.result.team == "S-TEAM"),
     "backend": Case({"backend": "THIS"}, lambda seen: seen.result.backend == "THIS", {"backend": "ANOTHER"}),
+    "fallback_backend": Case(
+        {"fallback_backend": "ANOTHER"}, lambda seen: seen.result.tasks["t"].status == "completed" and seen.result.tasks["t"].backend != seen.result.backend,
+        broken=True,
+    ),
     "process": Case(
         {**SEQUENCE, "process": "sequential"}, lambda seen: "ANSWER" in seen.server.asked("AFTER")[0].text, {**SEQUENCE, "process": "graph"}, ("ANSWER", "two")
     ),
@@ -189,7 +195,7 @@ CASES: dict[str, Case] = {
     "models.*.extra_body": Case(model(extra_body={"top_k": 4}), body("top_k", 4)),
     "models.*.fallbacks": Case(
         {"models": {"default": {"fallbacks": ["other"]}, **OTHER["models"]}},
-        lambda seen: seen.result.output == "second", {}, (Reply(status=500), "second"),
+        lambda seen: seen.result.output == "second", {}, (Reply(status=404), "second"),
     ),
     "agents.*.name": Case({"agents": {"S-AGENT": {"role": "R"}}, **task(agent="S-AGENT")}, lambda seen: seen.result.tasks["t"].agent == "S-AGENT"),
     "agents.*.role": Case(agent(role="S-ROLE"), text("S-ROLE")),
@@ -200,7 +206,7 @@ CASES: dict[str, Case] = {
     "agents.*.responsibilities": Case(agent(responsibilities=["S-RESP"]), text("S-RESP")),
     "agents.*.personality": Case(agent(personality={"tone": "S-TONE"}), text("S-TONE")),
     "agents.*.model": Case({**agent(model="other"), **OTHER}, body("model", "S-OTHER"), OTHER),
-    "agents.*.model[]": Case({**agent(model=["default", "other"]), **OTHER}, lambda seen: seen.result.output == "second", OTHER, (Reply(status=500), "second")),
+    "agents.*.model[]": Case({**agent(model=["default", "other"]), **OTHER}, lambda seen: seen.result.output == "second", OTHER, (Reply(status=404), "second")),
     "agents.*.tools": Case(USES, text("S-FOUND x"), {}, CALLS),
     "agents.*.max_iterations": Case({**USES, **agent(tools=["lookup"], max_iterations=1)}, lambda seen: "tools" not in seen.server.requests[-1].body, USES, CALLS),
     "tasks.*.name": Case({"tasks": {"S-TASK": {"description": "MARK", "agent": "a"}}}, lambda seen: "S-TASK" in seen.result.tasks),
@@ -227,9 +233,19 @@ CASES: dict[str, Case] = {
         task(guardrail="my_tools:check", guardrail_retries=2), lambda seen: seen.result.output == "good", task(guardrail="my_tools:check"), ("bad", "bad", "good")
     ),
     "tasks.*.timeout": Case(task(timeout=0.3), error("TaskTimeoutError"), answers=(Reply(text="late", delay=0.8),)),
+    "models.*.rate_limit": Case(
+        {**model(rate_limit={"tokens_per_minute": 500}), **SEQUENCE, "process": "graph"}, lambda seen: sum(seen.waits) > 0.5, {**SEQUENCE, "process": "graph"},
+    ),
+    "resilience.retry": Case(
+        {"resilience": {"retry": {"max_attempts": 2}}}, lambda seen: len(seen.server.requests) == 2, answers=(Reply(status=500),)
+    ),
+    "resilience.circuit_breaker": Case(
+        {"resilience": {"circuit_breaker": {"failure_threshold": 2, "recovery_time": 77}}}, lambda seen: any(wait > 60 for wait in seen.waits),
+        answers=(Reply(status=500), Reply(status=500), "ok"),
+    ),
     "resilience.timeout": Case({"resilience": {"timeout": 0.2}}, error("APITimeoutError"), answers=(Reply(text="late", delay=0.8),)),
     "resilience.fallback_models": Case(
-        {"resilience": {"fallback_models": ["other"]}, **OTHER}, lambda seen: seen.result.output == "second", OTHER, (Reply(status=500), "second")
+        {"resilience": {"fallback_models": ["other"]}, **OTHER}, lambda seen: seen.result.output == "second", OTHER, (Reply(status=404), "second")
     ),
     "agents.*.delegates_to": Case(PAIR, lambda seen: "S-ANSWER" in seen.server.requests[-1].text and seen.result.usage.model_calls == 3, SECOND, ASKS),
     "agents.*.reports_to": Case(
@@ -298,15 +314,11 @@ CASES: dict[str, Case] = {
 
 # What a refused field looks like in a file: just enough that the team is well formed.
 REFUSED: dict[str, Mapping[str, Any]] = {
-    "fallback_backend": {"fallback_backend": "autogen"},
     "models.*.context_window": model(context_window=9000),
-    "models.*.rate_limit": model(rate_limit={"concurrency": 2}),
     "agents.*.memory": agent(memory=False),
     "tools.*.side_effects": {**USES, "tools": {"lookup": {"python": "my_tools:lookup", "side_effects": True}}},
     "memory": {"memory": True},
     "token_window": {"token_window": {"limit": 100}},
-    "resilience.retry": {"resilience": {"retry": {"max_attempts": 2}}},
-    "resilience.circuit_breaker": {"resilience": {"circuit_breaker": {"window": 5}}},
     "budget": {"budget": {"tokens": 5}},
     "journal": {"journal": True},
     "stream": {"stream": True},
@@ -337,7 +349,7 @@ def replaced(value: Any, words: Mapping[str, str]) -> Any:
     return value
 
 
-def run(server: ScriptedServer, change: Mapping[str, Any], backend: str, answers: tuple[str | Reply, ...]) -> Seen:
+def run(server: ScriptedServer, change: Mapping[str, Any], backend: str, answers: tuple[str | Reply, ...], waits: list[float]) -> Seen:
     """Run the small team with a change; a model that is asked more often gets the last answer again."""
     Path("my_tools.py").write_text(TOOLS)
     Path("server.py").write_text(SERVER)
@@ -347,14 +359,24 @@ def run(server: ScriptedServer, change: Mapping[str, Any], backend: str, answers
     try:
         result = run_team(team, backend=None if team.backend else backend, reviewer=lambda review: _reviewed(review, reviews))
     except RunError as failure:
-        return Seen(server, failure.result, failure, reviews)  # type: ignore[arg-type]  # a run that failed has its result
-    return Seen(server, result, None, reviews)
+        return Seen(server, failure.result, failure, reviews, waits)  # type: ignore[arg-type]  # a run that failed has its result
+    return Seen(server, result, None, reviews, waits)
 
 
 def _reviewed(review: Any, reviews: list[Any]) -> Any:
     """Approves everything, and speaks for a human agent."""
     reviews.append(review)
     return "S-SAID" if review.kind == "turn" else True
+
+
+def break_if_asked(case: Case, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this backend's framework fail, for the fields that are about that."""
+
+    def build(*_arguments: Any) -> Any:
+        raise OSError("the framework is broken")
+
+    if case.broken:
+        monkeypatch.setattr(type(backends()[backend].adapter), "build", build)
 
 
 def test_every_field_has_a_case() -> None:
@@ -365,13 +387,16 @@ def test_every_field_has_a_case() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_supported_field_has_its_effect(server: ScriptedServer, backend: str, name: str) -> None:
+def test_a_supported_field_has_its_effect(
+    server: ScriptedServer, backend: str, name: str, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
     """With the field, what it promises is seen, and its row says how; a backend that declares it refused stops the run instead."""
     case = CASES[name]
     if backends()[backend].adapter.fidelity.get(name, ("",))[0] == "refused":
         check_refusal(server, backend, name, case.change)
         return
-    seen = run(server, case.change, backend, case.answers)
+    break_if_asked(case, backend, monkeypatch)
+    seen = run(server, case.change, backend, case.answers, waits)
     effect = case.effect(seen) if name != "backend" else seen.result.backend == backend
     assert effect, (seen.error, seen.first)
     rows = fidelity(small(server, case.change, backend), backends()[backend].adapter)
@@ -379,12 +404,15 @@ def test_a_supported_field_has_its_effect(server: ScriptedServer, backend: str, 
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_without_the_field_the_effect_is_not_there(server: ScriptedServer, backend: str, name: str) -> None:
+def test_without_the_field_the_effect_is_not_there(
+    server: ScriptedServer, backend: str, name: str, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
     """The negative control of each case."""
     if name == "prompts" and not backends()[backend].adapter.capabilities["native_prompts"]:
         return  # this framework has no wording of its own: native and neutral are one, as the capability says
     case = CASES[name]
-    seen = run(server, case.without, backend, case.answers)
+    break_if_asked(case, backend, monkeypatch)
+    seen = run(server, case.without, backend, case.answers, waits)
     assert not (case.effect(seen) if name != "backend" else seen.result.backend == backend)
 
 

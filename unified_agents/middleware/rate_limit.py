@@ -1,0 +1,148 @@
+"""RateLimit: requests and tokens a minute, calls at once, and the pauses that a provider asks for. One gate for each address, model and key."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from aiolimiter import AsyncLimiter
+
+from unified_agents.chat_models import ChatRequest, ChatResponse, Usage
+from unified_agents.clock import clock
+from unified_agents.engine import shared
+from unified_agents.errors import RateLimitError
+from unified_agents.events import CallWaited, Event, ignore
+from unified_agents.middleware import CallNext
+from unified_agents.middleware.retry import LONGEST_PAUSE
+from unified_agents.spec import RateLimitSpec
+
+ANSWER_TOKENS = 1024
+"""What an answer may take where `max_tokens` is unset."""
+
+_WORTH_SAYING = 0.5  # seconds
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """Holds a call back until its model's `rate_limit` and its provider allow it."""
+
+    emit: Callable[[Event], None] = ignore
+
+    async def __call__(self, request: ChatRequest, call_next: CallNext) -> ChatResponse:
+        """The answer.
+
+        Raises:
+            RateLimitError: the provider's pause is longer than the task's time.
+        """
+        gate = _gate(request)
+        async with gate.passed(request, self.emit) as reserved:
+            try:
+                response = await call_next(request)
+            except RateLimitError as error:
+                if error.retry_after is not None and error.retry_after <= LONGEST_PAUSE:
+                    gate.pause(error.retry_after)
+                raise
+            gate.correct(reserved, response.usage)
+            return response
+
+
+def _gate(request: ChatRequest) -> Gate:
+    key = ("gate", *request.model.identity, request.model.rate_limit)
+    gates = shared()
+    if key not in gates:
+        gates[key] = Gate(request.model.rate_limit or RateLimitSpec())
+    found: Gate = gates[key]
+    return found
+
+
+@dataclass
+class Gate:
+    """What one model lets through. Lives on the engine's loop."""
+
+    limits: RateLimitSpec
+    _paused_until: float = 0.0
+    _slots: asyncio.Semaphore | None = field(init=False)
+    _requests: AsyncLimiter | None = field(init=False)
+    _tokens: TokenBucket | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        limits = self.limits
+        self._slots = asyncio.Semaphore(limits.concurrency) if limits.concurrency else None
+        self._requests = AsyncLimiter(limits.requests_per_minute, 60) if limits.requests_per_minute else None
+        self._tokens = TokenBucket(limits.tokens_per_minute) if limits.tokens_per_minute else None
+
+    def pause(self, seconds: float) -> None:
+        """Let nobody through for some seconds: the provider said so."""
+        self._paused_until = max(self._paused_until, clock().now() + seconds)
+
+    @contextlib.asynccontextmanager
+    async def passed(self, request: ChatRequest, emit: Callable[[Event], None]) -> AsyncIterator[float]:
+        """Within it the call may be made; gives the tokens that were reserved for it."""
+        async with self._slots or contextlib.nullcontext():
+            began = clock().now()
+            reserved = await self._tokens.reserve(estimate(request)) if self._tokens else 0.0
+            if self._requests is not None:
+                await self._requests.acquire()
+            waited = clock().now() - began
+            if waited >= _WORTH_SAYING:
+                emit(_waited(request, waited, "is at its rate_limit"))
+            await self._resumed(request, emit)
+            yield reserved
+
+    async def _resumed(self, request: ChatRequest, emit: Callable[[Event], None]) -> None:
+        while (seconds := self._paused_until - clock().now()) > 0:
+            if request.left is not None and seconds >= request.left():
+                raise RateLimitError(
+                    f"{request.model.model} asked to wait {seconds:.0f} s, longer than the task has",
+                    model=request.model.model,
+                    retry_after=seconds,
+                )
+            emit(_waited(request, seconds, "is rate limited"))
+            await clock().sleep(seconds)
+
+    def correct(self, reserved: float, usage: Usage) -> None:
+        """Give back what was reserved and not used, or take what was used beyond it."""
+        if self._tokens is not None and usage.input_tokens is not None and usage.output_tokens is not None:
+            self._tokens.correct(reserved - usage.input_tokens - usage.output_tokens)
+
+
+def _waited(request: ChatRequest, seconds: float, reason: str) -> CallWaited:
+    return CallWaited(task=request.task, agent=request.agent, model=request.model.model, delay_s=seconds, reason=reason)
+
+
+def estimate(request: ChatRequest) -> float:
+    """Tokens that a call may take: a quarter of its characters, and the longest answer."""
+    text = json.dumps([*request.messages, *request.tools], ensure_ascii=False, default=str)
+    sampling = request.model.sampling
+    return len(text) / 4 + float(sampling.get("max_tokens") or sampling.get("max_completion_tokens") or ANSWER_TOKENS)
+
+
+class TokenBucket:
+    """Tokens a minute: full at first, refilled evenly; callers are served in their order. A call larger than all of it takes all of it."""
+
+    def __init__(self, per_minute: float) -> None:
+        self._capacity = self._level = float(per_minute)
+        self._filled = clock().now()
+        self._turn = asyncio.Lock()
+
+    async def reserve(self, amount: float) -> float:
+        """Wait until there are so many tokens, and take them; how many were taken."""
+        amount = min(amount, self._capacity)
+        async with self._turn:
+            while (lacking := amount - self._fill()) > 1e-9:
+                await clock().sleep(lacking * 60 / self._capacity)
+            self._level -= amount
+        return amount
+
+    def correct(self, amount: float) -> None:
+        """Give back tokens, or take more (negative); the level may fall below zero, and then the next ones wait longer."""
+        self._level = min(self._capacity, self._fill() + amount)
+
+    def _fill(self) -> float:
+        now = clock().now()
+        self._level = min(self._capacity, self._level + (now - self._filled) * self._capacity / 60)
+        self._filled = now
+        return self._level

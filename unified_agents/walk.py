@@ -10,11 +10,11 @@ from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 from unified_agents import prompts
-from unified_agents.chat_models import ChatModel, ChatRequest, ChatResponse, monotonic
+from unified_agents.chat_models import ChatModel, ChatRequest, ChatResponse, answer, monotonic
 from unified_agents.conversation import Brief, Conversation
 from unified_agents.deadline import Deadline
 from unified_agents.engine import engine, tamed
-from unified_agents.errors import BackendError, EmptyAnswerError, RunCancelledError, RunError, TaskError
+from unified_agents.errors import BackendError, RunCancelledError, RunError, TaskError
 from unified_agents.events import Event, TaskCompleted, TaskFailed, TaskStarted
 from unified_agents.group_chat import GroupChat
 from unified_agents.middleware import CallNext, Middleware, chain
@@ -281,11 +281,7 @@ class Seam:
         return response
 
     async def _answer(self, request: ChatRequest) -> ChatResponse:
-        response = await self.models[request.model.alias](request)
-        if isinstance(response, ChatResponse) and not response.text and not response.tool_calls:
-            cut = " before max_tokens was reached" if response.truncated else ""
-            raise EmptyAnswerError(f"{request.model.model} answered with no text{cut}", model=request.model.model)
-        return response
+        return await answer(self.models, request)
 
     def cancel(self) -> None:
         """End everything under way and let nothing begin. Called on the engine's loop."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from unified_agents.chat_models.providers import ModelConfig
+from unified_agents.errors import EmptyAnswerError
 
 Message = Mapping[str, Any]
 """One message in the OpenAI chat format: `{"role": …, "content": …}`."""
@@ -44,6 +45,7 @@ class ChatRequest:
     messages: Sequence[Message]
     fallbacks: tuple[ModelConfig, ...] = ()
     tools: Sequence[Mapping[str, Any]] = ()
+    tool_choice: Any = None
     response_format: Mapping[str, Any] | None = None
     task: str = ""
     agent: str = ""
@@ -86,3 +88,16 @@ def clean_text(text: str) -> str:
 def monotonic() -> float:
     """The clock of the model layers, in seconds; replaced in tests."""
     return time.monotonic()
+
+
+async def answer(models: Mapping[str, ChatModel], request: ChatRequest) -> ChatResponse:
+    """What the request's model answers: the innermost of all layers.
+
+    Raises:
+        EmptyAnswerError: neither text nor tool calls.
+    """
+    response = await models[request.model.alias](request)
+    if isinstance(response, ChatResponse) and not response.text and not response.tool_calls:
+        cut = " before max_tokens was reached" if response.truncated else ""
+        raise EmptyAnswerError(f"{request.model.model} answered with no text{cut}", model=request.model.model)
+    return response

@@ -61,6 +61,8 @@ def _body(request: ChatRequest) -> dict[str, Any]:
     body: dict[str, Any] = {"model": config.name, "messages": list(request.messages), **config.sampling}
     if request.tools:
         body["tools"] = list(request.tools)
+    if request.tools and request.tool_choice is not None:
+        body["tool_choice"] = request.tool_choice
     if request.response_format is not None:
         body["response_format"] = request.response_format
     if config.extra_body:

@@ -1,0 +1,105 @@
+"""One model with our layers, for code that was written by hand for a framework: the seam without a team.
+
+`unified_agents_crewai.ManagedLLM` and `unified_agents_autogen.ManagedChatCompletionClient` are this, in each framework's own clothes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unified_agents.chat_models import ChatRequest, ChatResponse, Message, answer
+from unified_agents.deadline import Deadline
+from unified_agents.engine import engine
+from unified_agents.errors import SpecError
+from unified_agents.events import Listener, ignore
+from unified_agents.middleware import Middleware, chain, default_middleware
+from unified_agents.middleware.trace import Trace
+from unified_agents.model_choice import chat_models, resolve_models
+from unified_agents.spec import AgentSpec, ModelSpec, ResilienceSpec, TaskSpec, TeamSpec
+
+Model = str | ModelSpec | Mapping[str, Any]
+
+
+class ManagedModel:
+    """Answers chat requests with our retries, circuit breaker, rate limit, timeout and fallback models around every call.
+
+    Args:
+        model: PROVIDER/NAME, a ModelSpec, or its fields (temperature, base_url, api_key, rate_limit, …).
+        fallbacks: the next models, in order, each as `model`.
+        resilience: retry, circuit breaker and timeout; absent: the defaults of a team.
+        middleware: extra layers around each call, outermost first.
+        on_event: called with each Event (retries, waits, breaker transitions, attempts).
+        timeout: seconds for one call as a whole, with all of its attempts and waits.
+
+    Raises:
+        SpecError: a model is unknown, or its key is missing.
+    """
+
+    def __init__(
+        self, model: Model, *, fallbacks: Sequence[Model] = (), resilience: ResilienceSpec | Mapping[str, Any] | None = None,
+        middleware: Sequence[Middleware] = (), on_event: Listener | None = None, timeout: float | None = None,
+    ) -> None:  # fmt: skip
+        names = ["default", *(f"fallback_{index + 1}" for index in range(len(fallbacks)))]
+        models = {
+            name: value if isinstance(value, ModelSpec) else _spec(value) for name, value in zip(names, [model, *fallbacks], strict=True)
+        }
+        team = TeamSpec(
+            models=models, agents=[AgentSpec(name="agent", instructions="-", model=names)], tasks=[TaskSpec(name="call", description="-", agent="agent")],
+            resilience=ResilienceSpec.model_validate(resilience) if isinstance(resilience, Mapping) else resilience,
+        )  # fmt: skip
+        configs, problems = resolve_models(team, {})
+        if problems:
+            raise SpecError(problems)
+        self._timeout = timeout
+        self._configs, self._models = [configs[name] for name in names], chat_models(configs, {})
+        emit = on_event or ignore
+        layers = [*default_middleware(resilience=team.resilience, extra=middleware, emit=emit), Trace(emit)]
+        self._call = chain(layers, self._answer)
+
+    @property
+    def name(self) -> str:
+        """The first model's name, as it is sent."""
+        return self._configs[0].name
+
+    async def ask(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        response_format: Mapping[str, Any] | None = None,
+        tool_choice: Any = None,
+    ) -> ChatResponse:
+        """The answer to messages in the OpenAI chat format. May be awaited on any loop.
+
+        Raises:
+            ModelError: one of its kinds, after all that retries and fallback models could do.
+        """
+        return await engine().call(self._ask(messages, tools, response_format, tool_choice))
+
+    def ask_blocking(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        response_format: Mapping[str, Any] | None = None,
+        tool_choice: Any = None,
+    ) -> ChatResponse:
+        """As `ask`, from a thread without a loop."""
+        return engine().run(self._ask(messages, tools, response_format, tool_choice))
+
+    async def _ask(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], response_format: Any, tool_choice: Any
+    ) -> ChatResponse:
+        first, *fallbacks = self._configs
+        request = ChatRequest(
+            model=first, fallbacks=tuple(fallbacks), messages=list(messages), tools=list(tools), response_format=response_format,
+            tool_choice=tool_choice, task="call", agent="agent",
+            left=Deadline(self._timeout).left,
+        )  # fmt: skip
+        return await self._call(request)
+
+    async def _answer(self, request: ChatRequest) -> ChatResponse:
+        return await answer(self._models, request)
+
+
+def _spec(value: str | Mapping[str, Any]) -> ModelSpec:
+    return ModelSpec(model=value) if isinstance(value, str) else ModelSpec.model_validate(dict(value))

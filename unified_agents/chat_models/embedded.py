@@ -102,7 +102,7 @@ class EmbeddedModel:
         from unified_agents.chat_models.openai_compatible import OpenAICompatibleModel
 
         if request.tools and request.tool_choice is not None:
-            raise errors.BadRequestError(f"{request.model.model} chooses tools itself: tool_choice is not carried", model=request.model.model)
+            raise BadRequestError(f"{request.model.model} chooses tools itself: tool_choice is not carried", model=request.model.model)
         wire = _rewritten(request)
         config = _at(request.model, await _address(), wire)
         response = await OpenAICompatibleModel()(

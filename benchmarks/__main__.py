@@ -7,13 +7,14 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import fanout, graph, overhead, startup
+from benchmarks import fanout, faults, graph, overhead, startup
 from benchmarks.common import Lab, Result, Settings
 
 BENCHMARKS: dict[str, Callable[[Lab, Settings], Result]] = {
     "graph": graph.run,
     "overhead": overhead.run,
     "fanout": fanout.run,
+    "faults": faults.run,
     "startup": startup.run,
 }
 

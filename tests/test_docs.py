@@ -99,3 +99,32 @@ def test_no_file_names_an_index() -> None:
     """Constraints and packaging hold names and versions, no addresses."""
     for name in ("constraints.txt", "pyproject.toml", "Makefile"):
         assert not re.search(r"https?://|index-url|find-links|file:", (ROOT / name).read_text()), name
+
+
+@pytest.mark.parametrize("backend", sorted(backends()))
+def test_the_fault_tolerance_page_runs(server: ScriptedServer, tmp_path: Path, backend: str) -> None:
+    """Its file is a team that runs as it stands, and its parts work alone."""
+    page = (ROOT / "docs" / "fault-tolerance.md").read_text()
+    file = tmp_path / "team.yaml"
+    file.write_text(blocks(page, "yaml")[0])
+    server.reply("tide pools", "FACTS")
+    models = {"default": server.model(), "other": server.model()}
+    assert run_team(file, backend=backend, models=models).output == "FACTS"
+    for block in blocks(page, "python"):
+        exec(compile(block, "page", "exec"), {"__name__": "page"})
+
+
+def test_the_readmes_managed_example_runs(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line gives a hand-written agent our layers: a persistent 429 is four requests."""
+    from crewai import Crew, Task
+
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    monkeypatch.setenv("GROQ_API_KEY", "k")
+    space: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(blocks(README, "python")[2].replace(', fallbacks=["groq/llama-3.3-70b-versatile"]', ""), "readme", "exec"), space)
+    server.reply("MARK", Reply(status=429), forever=True)
+    task = Task(description="MARK", expected_output="facts", agent=space["analyst"])
+    with pytest.raises(Exception, match="RateLimitError"):
+        Crew(agents=[space["analyst"]], tasks=[task], tracing=False).kickoff()
+    assert len(server.requests) == 4

@@ -6,7 +6,19 @@ from typing import Any
 
 import pytest
 
-from unified_agents import AgentSpec, ModelSpec, RunError, RunResult, TaskSpec, TeamSpec, run_team
+from unified_agents import (
+    AgentSpec,
+    BackendError,
+    BackendUnavailableError,
+    ModelSpec,
+    RunError,
+    RunResult,
+    TaskSpec,
+    TeamSpec,
+    backends,
+    run_team,
+)  # fmt: skip
+from unified_agents.events import BackendReplaced, Event
 from unified_agents.testing import Reply, ScriptedServer
 
 AGENT = AgentSpec(name="worker", role="Worker", goal="Work")
@@ -129,3 +141,73 @@ def test_the_key_is_not_in_errors(server: ScriptedServer, backend: str) -> None:
     assert server.requests[0].headers["Authorization"] == "Bearer sk-CANARY"
     assert "CANARY" not in f"{caught.value}{caught.value.result!r}{team!r}"
     assert "OPENAI_API_KEY" in str(caught.value)
+
+
+def another(backend: str) -> str:
+    """A backend that is not this one."""
+    return next(name for name in sorted(backends()) if name != backend and backends()[name].available)
+
+
+def breaks_after(first: str, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    """Let the framework fail by itself once the task `first` has ended."""
+    adapter = type(backends()[backend].adapter)
+    build = adapter.build
+
+    def broken(self: Any, plan: Any, seam: Any) -> Any:
+        team = build(self, plan, seam)
+        run = team.run
+
+        async def run_and_break(report: Any) -> None:
+            async def reported(outcome: Any) -> None:
+                await report(outcome)
+                if outcome.task == first:
+                    raise OSError("the framework is broken")
+
+            await run(reported)
+
+        monkeypatch.setattr(team, "run", run_and_break)
+        return team
+
+    monkeypatch.setattr(adapter, "build", broken)
+
+
+def test_the_fallback_backend_takes_what_is_left(server: ScriptedServer, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the framework itself fails, completed tasks are kept and the rest runs on the other one; the result says which ran where."""
+    breaks_after("one", monkeypatch, backend)
+    server.reply("MARK-two", "OUT-two").reply("MARK-one", "OUT-one")
+    tasks = [
+        TaskSpec(name="one", description="MARK-one", agent=AGENT),
+        TaskSpec(name="two", description="MARK-two", agent=AGENT, context=["one"]),
+    ]
+    team = TeamSpec(tasks=tasks, models={"default": server.model()}, fallback_backend=another(backend))
+    events: list[Event] = []
+    result = run_team(team, backend=backend, on_event=events.append)
+    assert (result.status, result.backend, result.output) == ("completed", backend, "OUT-two")
+    assert {name: task.backend for name, task in result.tasks.items()} == {"one": backend, "two": another(backend)}
+    assert [len(server.asked("MARK-one")), len(server.asked("MARK-two")), len(server.requests)] == [1, 1, 2]  # neither was asked twice
+    assert "OUT-one" in server.asked("MARK-two")[0].text
+    assert [event.tasks for event in events if isinstance(event, BackendReplaced)] == [("two",)]
+
+
+def test_without_a_fallback_backend_the_run_fails(server: ScriptedServer, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control: a BackendError, with everything completed in its result."""
+    breaks_after("one", monkeypatch, backend)
+    server.reply("MARK-one", "OUT-one")
+    tasks = [
+        TaskSpec(name="one", description="MARK-one", agent=AGENT),
+        TaskSpec(name="two", description="MARK-two", agent=AGENT, context=["one"]),
+    ]
+    with pytest.raises(BackendError, match="the framework is broken") as caught:
+        run_team(TeamSpec(tasks=tasks, models={"default": server.model()}), backend=backend)
+    assert caught.value.result is not None
+    assert {name: task.status for name, task in caught.value.result.tasks.items()} == {"one": "completed", "two": "pending"}
+
+
+def test_a_fallback_backend_that_is_not_installed_is_told_before_the_run(server: ScriptedServer, backend: str) -> None:
+    """It is no way out of a missing installation, and no surprise in the middle of a run."""
+    team = TeamSpec(
+        tasks=[TaskSpec(name="t", description="x", agent=AGENT)], models={"default": server.model()}, fallback_backend="nothing_like_it"
+    )
+    with pytest.raises(BackendUnavailableError, match="nothing_like_it"):
+        run_team(team, backend=backend)
+    assert server.requests == []

@@ -7,11 +7,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from unified_agents.errors import Problem, SpecError
 from unified_agents.spec import AgentSpec, TaskSpec
+from unified_agents.texts import folded
 
 STRATEGIES = ("explicit", "by_expertise", "round_robin", "least_loaded", "hierarchical")
 
@@ -41,17 +43,24 @@ def assign_tasks(
         waits: for each task the tasks it waits for; absent: its `context` and `after`.
 
     Raises:
-        ValueError: an unknown strategy.
+        ValueError: an unknown strategy, a manager who is none of the agents, two tasks of one name.
         SpecError: a task that nobody can be found for, with what it wants and what the agents offer.
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"found {strategy!r}, allowed: {' | '.join(STRATEGIES)}")
     listed = list(tasks.values() if isinstance(tasks, Mapping) else tasks)
     people = {agent.name: agent for agent in (agents.values() if isinstance(agents, Mapping) else agents)}
+    eligible = list(people)
     if isinstance(manager, AgentSpec):
         people.setdefault(manager.name, manager)
     name = manager.name if isinstance(manager, AgentSpec) else manager
-    made, problems = assign(listed, people, list(people), strategy, name, waits)
+    if name is not None and name not in people:
+        raise ValueError(f"the manager {name!r} is none of the agents: {', '.join(people)}")
+    if strategy == "hierarchical" and name is None:
+        raise ValueError("hierarchical needs a manager: assign_tasks(tasks, agents, 'hierarchical', manager=…)")
+    if len({task.name for task in listed}) < len(listed):
+        raise ValueError("two tasks have one name")
+    made, problems = assign(listed, people, eligible, strategy, name, waits)
     if problems:
         raise SpecError(problems)
     return made
@@ -71,20 +80,16 @@ def assign(
 
 def best_fit(wanted: Iterable[str], agents: Iterable[AgentSpec]) -> AgentSpec | None:
     """The agent that offers most of the wanted expertise, the first of equals; None when nobody offers any. Case and spacing do not matter."""
-    terms = {_plain(text) for text in wanted}
-    scored = [(len(terms & {_plain(text) for text in agent.expertise}), agent) for agent in agents]
+    terms = {folded(text) for text in wanted}
+    scored = [(len(terms & {folded(text) for text in agent.expertise}), agent) for agent in agents]
     best = max((score for score, _ in scored), default=0)
     return next(agent for score, agent in scored if score == best) if best else None
 
 
 def mentioned(text: str, agents: Iterable[AgentSpec]) -> list[str]:
-    """The expertise that is offered by some agent and stands in `text`."""
-    plain = f" {_plain(text)} "
-    return [term for agent in agents for term in agent.expertise if f" {_plain(term)} " in plain]
-
-
-def _plain(text: str) -> str:
-    return " ".join("".join(letter if letter.isalnum() else " " for letter in text.casefold()).split())
+    """The expertise that is offered by some agent and stands in `text` as words of its own (`C` does not stand in `C++`)."""
+    plain = folded(text)
+    return [term for agent in agents for term in agent.expertise if re.search(rf"(?<![\w+#]){re.escape(folded(term))}(?![\w+#])", plain)]
 
 
 def offers(agents: Iterable[AgentSpec]) -> str:
@@ -98,8 +103,8 @@ def reports_of(agents: Mapping[str, AgentSpec], eligible: Iterable[str], manager
     under = [name for name in eligible if name != manager and name not in above and name in agents]
     tree: dict[str, list[str]] = {}
     for name in under:
-        boss = agents[name].reports_to
-        tree.setdefault(boss if boss in agents and boss is not None else manager, []).append(name)
+        boss = next((one for one in superiors(agents, name) if one in under), manager)  # one who may not be picked is passed over
+        tree.setdefault(boss, []).append(name)
     for lower, upper in zip([manager, *above], above, strict=False):
         tree.setdefault(upper, []).append(lower)
     return {boss: tuple(dict.fromkeys(names)) for boss, names in tree.items()}
@@ -185,7 +190,8 @@ class _Picker:
             return Assignment(task.name, task.agent, "named by the task")
         if task.agent is not None:
             return Assignment(task.name, manager, f"hierarchical: {manager} hands it to {task.agent}, whom the task names", task.agent)
-        if task.expertise and best_fit(task.expertise, [*self._eligible, self._agents[manager]]) is None:
+        reachable = [agent for agent in self._eligible if agent.name not in above]
+        if task.expertise and best_fit(task.expertise, [*reachable, self._agents[manager]]) is None:
             taker = above[0] if above else manager
             whom = f"{taker}, {manager}'s superior," if above else manager
             return Assignment(task.name, taker, f"hierarchical: nobody offers {', '.join(task.expertise)}; {whom} takes it")
@@ -193,8 +199,8 @@ class _Picker:
 
 
 def _shared(task: TaskSpec, agent: AgentSpec) -> str:
-    offered = {_plain(text) for text in agent.expertise}
-    return ", ".join(text for text in task.expertise if _plain(text) in offered)
+    offered = {folded(text) for text in agent.expertise}
+    return ", ".join(text for text in task.expertise if folded(text) in offered)
 
 
 def _waits(task: TaskSpec, waits: Mapping[str, Sequence[str]] | None) -> Sequence[str]:

@@ -81,6 +81,8 @@ def _group_chat(path: str, task: TaskSpec, team: TeamSpec) -> Iterator[Problem]:
             yield Problem(f"{path}.{field}", "belongs to a task of one agent: put it on a task that has this one in its context")
     if task.stop_when is not None and task.stop_when.by is not None and task.participants and task.stop_when.by not in task.participants:
         yield _unknown(f"{path}.stop_when.by", "participant", task.stop_when.by, task.participants)
+    if task.stop_when is not None and not task.stop_when.says.strip():
+        yield Problem(f"{path}.stop_when.says", "is empty, which every turn says")
     selection = task.speaker_selection
     if isinstance(selection, str) and selection not in ("round_robin", "model") and not _REFERENCE.fullmatch(selection):
         yield Problem(f"{path}.speaker_selection", f"found {selection!r}, allowed: round_robin | model | MODULE:FUNCTION")
@@ -97,6 +99,8 @@ def _agents(team: TeamSpec) -> Iterator[Problem]:
         path = f"agents.{name}"
         if not agent.human and not (agent.role or "").strip() and not (agent.instructions or "").strip():
             yield Problem(path, "needs a role or instructions")
+        if name in ("broadcast", "all"):
+            yield Problem(path, f"{name!r} means everyone: call this agent something else")
         if agent.human:
             yield from _human(path, agent)
         if agent.delegates_to != ("all",):

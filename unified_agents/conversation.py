@@ -271,7 +271,7 @@ class Conversation:
     def _not_handed_over(self) -> Fault | None:
         """The fault of an answer that was given without the coworker whom the task names; asked for again once."""
         name = self.brief.delegate
-        if name is None or name in self._teamwork.asked:
+        if name is None or name in self._teamwork.handed_to:
             return None
         again, self._reminded = not self._reminded, True
         said = f"the task names {name}: hand it over with {DELEGATE}, then answer"

@@ -28,8 +28,8 @@ class Teamwork:
         self._own = conversation
         self._brief, self._seam = conversation.brief, conversation.seam
         self._begun: Counter[str] = Counter()
-        self.asked: set[str] = set()
-        """The coworkers that have answered."""
+        self.handed_to: set[str] = set()
+        """The coworkers whose work has come back, and those for whom a fallback did it."""
 
     async def handle(self, tool: str, arguments: Mapping[str, Any]) -> str:
         """What one of the teamwork tools was called for.
@@ -88,8 +88,9 @@ class Teamwork:
         if len(path) > limit:
             raise ToolRefused(f"work was handed on {limit} times already (limits.delegation_depth). Do it yourself")
 
-    async def _answer(self, tool: str, asked: str, arguments: Mapping[str, Any], coworker: Member) -> str:
+    async def _answer(self, tool: str, asked: str, arguments: Mapping[str, Any], first: Member) -> str:
         """The answer of a coworker, or of its fallbacks, each told how the one before failed."""
+        coworker = first
         failures: list[str] = []
         key = self._key(tool, arguments)
         while True:
@@ -98,7 +99,8 @@ class Teamwork:
             await child.answer_alone()
             self._own.notes.extend(child.notes)
             if child.answer is not None:
-                self.asked |= {coworker.name, *([arguments["coworker"]] if "coworker" in arguments else [])}
+                if tool == DELEGATE:
+                    self.handed_to |= {first.name, coworker.name}
                 self._brief.post.send(self._brief.step.name, coworker.name, self._brief.member.name, child.answer.text, "answer")
                 return child.answer.text
             error = child.error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from unified_agents.errors import TaskError, TaskTimeoutError, did_you_mean, fai
 from unified_agents.messages import BROADCAST, Message
 from unified_agents.plan import Member
 from unified_agents.spec import TaskSpec
+from unified_agents.texts import folded
 
 if TYPE_CHECKING:
     from unified_agents.walk import Seam
@@ -189,12 +191,14 @@ class GroupChat:
 
 
 def named(text: str, names: Sequence[str]) -> str | None:
-    """The one name that a text gives: alone, or as the only one mentioned."""
-    bare = text.strip().strip("\"'`*.:").casefold()
-    exact = [name for name in names if name.casefold() == bare]
-    words = f" {''.join(letter if letter.isalnum() else ' ' for letter in text.casefold())} "
-    inside = [name for name in names if f" {''.join(c if c.isalnum() else ' ' for c in name.casefold())} " in words]
-    found = exact or inside
+    """The one name that a text gives: alone, or as the only one mentioned. A name inside a longer one is not mentioned by it."""
+    left, found = folded(text), []
+    bare = left.strip("\"'`*.: ")
+    exact = [name for name in names if folded(name) == bare]
+    for name in sorted(names, key=len, reverse=True):
+        left, times = re.subn(rf"(?<!\w){re.escape(folded(name))}(?!\w)", "\0", left)
+        found += [name] if times else []
+    found = exact or found
     return found[0] if len(found) == 1 else None
 
 
@@ -205,8 +209,10 @@ def _turn_task(task: TaskSpec) -> TaskSpec:
 
 def _takes_two(selector: Selector) -> bool:
     try:
-        parameters = inspect.signature(selector).parameters.values()
+        parameters = list(inspect.signature(selector).parameters.values())
     except (TypeError, ValueError):
         return True
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len(positional) > 1 or any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    second = positional[1] if len(positional) > 1 else None
+    wanted = second is not None and (second.default is second.empty or second.name == "participants")
+    return wanted or any(p.kind is p.VAR_POSITIONAL for p in parameters)

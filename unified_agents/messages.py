@@ -45,7 +45,7 @@ Handler = Callable[[Message], Any]
 @dataclass(eq=False)
 class _Mailbox:
     handler: Handler | None
-    waiting: list[Message] = field(default_factory=list)
+    waiting: list[tuple[int, Message]] = field(default_factory=list)  # each with the number of its sending
 
 
 class MessageBus:
@@ -54,6 +54,7 @@ class MessageBus:
     def __init__(self, agents: Sequence[str] = ()) -> None:
         self._boxes: dict[str, _Mailbox] = {}
         self._lock = threading.RLock()
+        self._sent = 0
         for name in agents:
             self.register(name)
 
@@ -66,9 +67,10 @@ class MessageBus:
         name = agent if isinstance(agent, str) else getattr(agent, "name", None)
         if not isinstance(name, str) or not name or name == BROADCAST:
             raise ValueError(f"found {agent!r}, expected an agent's name (other than {BROADCAST!r}) or an object with one")
-        if name in self._boxes:
-            raise ValueError(f"an agent {name!r} is registered already")
-        self._boxes[name] = _Mailbox(handler or getattr(agent, "receive_message", None))
+        with self._lock:
+            if name in self._boxes:
+                raise ValueError(f"an agent {name!r} is registered already")
+            self._boxes[name] = _Mailbox(handler or getattr(agent, "receive_message", None))
 
     def send_message(self, sender: str, recipient: str, content: str, message_type: MessageType = "direct") -> Message:
         """Send a message; what was sent, with its time.
@@ -86,14 +88,15 @@ class MessageBus:
         Raises:
             UnknownRecipientError: nobody of that name is registered.
         """
-        names = self.recipients(message.sender, message.recipient)
         with self._lock:
+            names = self.recipients(message.sender, message.recipient)
+            handlers = [handler for name in names if (handler := self._boxes[name].handler) is not None]
+            self._sent += 1
             for name in names:
                 if self._boxes[name].handler is None:
-                    self._boxes[name].waiting.append(message)
-        for name in names:
-            if (handler := self._boxes[name].handler) is not None:
-                handler(message)
+                    self._boxes[name].waiting.append((self._sent, message))
+        for handler in handlers:
+            handler(message)
         return names
 
     def recipients(self, sender: str, recipient: str) -> tuple[str, ...]:
@@ -102,11 +105,13 @@ class MessageBus:
         Raises:
             UnknownRecipientError: nobody of that name is registered.
         """
+        with self._lock:
+            registered = list(self._boxes)
         if recipient == BROADCAST:
-            return tuple(name for name in self._boxes if name != sender)
-        if recipient not in self._boxes:
-            known = ", ".join([*self._boxes, BROADCAST])
-            raise UnknownRecipientError(f"there is no agent {recipient!r}{did_you_mean(recipient, self._boxes)}; recipients: {known}")
+            return tuple(name for name in registered if name != sender)
+        if recipient not in registered:
+            known = ", ".join([*registered, BROADCAST])
+            raise UnknownRecipientError(f"there is no agent {recipient!r}{did_you_mean(recipient, registered)}; recipients: {known}")
         return (recipient,)
 
     def receive(self, agent: str) -> list[Message]:
@@ -116,19 +121,19 @@ class MessageBus:
             if box is None:
                 return []
             taken, box.waiting = box.waiting, []
-            return taken
+            return [message for _, message in taken]
 
     def give_back(self, agent: str, messages: Sequence[Message]) -> None:
         """Put received messages back where they were: they never reached a model."""
         with self._lock:
             if messages:
-                self._boxes[agent].waiting[:0] = messages
+                self._boxes[agent].waiting[:0] = [(0, message) for message in messages]
 
     def undelivered(self) -> list[tuple[Message, tuple[str, ...]]]:
         """Every message that still waits, with the agents who never asked for it, oldest first."""
-        waiting: dict[int, tuple[Message, list[str]]] = {}
+        waiting: dict[int, tuple[int, Message, list[str]]] = {}
         with self._lock:
             for name, box in self._boxes.items():
-                for message in box.waiting:
-                    waiting.setdefault(id(message), (message, []))[1].append(name)
-        return sorted(((message, tuple(names)) for message, names in waiting.values()), key=lambda item: item[0].timestamp)
+                for number, message in box.waiting:
+                    waiting.setdefault(id(message), (number, message, []))[2].append(name)
+        return [(message, tuple(names)) for _, message, names in sorted(waiting.values(), key=lambda item: item[0])]

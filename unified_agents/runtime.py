@@ -215,7 +215,8 @@ class _Run:
             return None
         self.emit(TaskReassigned(task=step.name, agent=name, failed=step.agent.name, error=type(error).__name__))
         failures = (*step.failures, failure_text(step.agent.name, error))
-        return replace(step, members=(plan.members[name],), attempt=step.attempt + 1, failures=failures)
+        delegate = None if name == step.delegate else step.delegate  # who takes a task over does not hand it to itself
+        return replace(step, members=(plan.members[name],), attempt=step.attempt + 1, failures=failures, delegate=delegate)
 
     async def _run_native(self, backend: Backend, team: NativeTeam, seam: Seam) -> None:
         """Run the framework's team; when this is cancelled, end it and wait a moment for its tasks to be reported."""

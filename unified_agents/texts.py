@@ -32,6 +32,11 @@ def identifier(name: str) -> str:
     return plain if plain.isidentifier() else f"_{plain}"
 
 
+def folded(text: str) -> str:
+    """A text for comparing names and terms: without case, with one space where there are spaces, hyphens or underscores."""
+    return re.sub(r"[-_\s]+", " ", text.casefold()).strip()
+
+
 def as_text(value: Any) -> str:
     """How an input reads in a prompt: text as it is, anything else as JSON."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

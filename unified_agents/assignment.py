@@ -103,7 +103,9 @@ def reports_of(agents: Mapping[str, AgentSpec], eligible: Iterable[str], manager
     under = [name for name in eligible if name != manager and name not in above and name in agents]
     tree: dict[str, list[str]] = {}
     for name in under:
-        boss = next((one for one in superiors(agents, name) if one in under), manager)  # one who may not be picked is passed over
+        boss = next(
+            (one for one in superiors(agents, name) if one in (*under, *above, manager)), manager
+        )  # one who may not be picked is passed over
         tree.setdefault(boss, []).append(name)
     for lower, upper in zip([manager, *above], above, strict=False):
         tree.setdefault(upper, []).append(lower)
@@ -190,12 +192,19 @@ class _Picker:
             return Assignment(task.name, task.agent, "named by the task")
         if task.agent is not None:
             return Assignment(task.name, manager, f"hierarchical: {manager} hands it to {task.agent}, whom the task names", task.agent)
-        reachable = [agent for agent in self._eligible if agent.name not in above]
-        if task.expertise and best_fit(task.expertise, [*reachable, self._agents[manager]]) is None:
+        if task.expertise and best_fit(task.expertise, [self._agents[name] for name in self._tree(manager)]) is None:
             taker = above[0] if above else manager
             whom = f"{taker}, {manager}'s superior," if above else manager
             return Assignment(task.name, taker, f"hierarchical: nobody offers {', '.join(task.expertise)}; {whom} takes it")
         return Assignment(task.name, manager, f"hierarchical: {manager} manages")
+
+    def _tree(self, manager: str) -> list[str]:
+        """The manager and everyone below it."""
+        reports = reports_of(self._agents, [agent.name for agent in self._eligible], manager)
+        names = [manager]
+        for name in names:
+            names += [one for one in reports.get(name, ()) if one not in names]
+        return names
 
 
 def _shared(task: TaskSpec, agent: AgentSpec) -> str:

@@ -245,7 +245,8 @@ def _delegation(team: TeamSpec) -> Iterator[Problem]:
         yield Problem("delegation.manager", "strategy: hierarchical needs a manager")
     if team.delegation.strategy == "hierarchical" and manager in team.agents and team.agents[manager].human:
         yield Problem("delegation.manager", f"{manager!r} is human, and a manager hands out work by calling tools")
-    yield from assignments(team)[1]
+    if not depends_on_inputs(team):
+        yield from assignments(team)[1]
 
 
 def _stores(team: TeamSpec) -> Iterator[Problem]:
@@ -348,6 +349,13 @@ def assignments(team: TeamSpec) -> tuple[dict[str, Assignment], list[Problem]]:
     return assign(list(team.tasks.values()), team.agents, _eligible(team), delegation.strategy, manager, waits_for(team))
 
 
+def depends_on_inputs(team: TeamSpec) -> bool:
+    """Whether who does what is known only once the inputs are: some expertise holds a placeholder."""
+    wanted = [text for task in team.tasks.values() for text in task.expertise]
+    offered = [text for agent in team.agents.values() for text in agent.expertise]
+    return any(placeholders(text) for text in (*wanted, *offered))
+
+
 def _eligible(team: TeamSpec) -> list[str]:
     """Who may be picked for a task."""
     named = team.delegation.agents if team.delegation else ()
@@ -372,8 +380,8 @@ def agents_in_use(team: TeamSpec) -> list[str]:
     made, problems = assignments(team)
     queue = [name for task in team.tasks.values() for name in (task.agent, *task.participants) if name]
     queue += [name for one in made.values() for name in (one.agent, one.delegate) if name]
-    if problems:  # who would do it is not known
-        queue += _eligible(team)
+    if team.delegation and (problems or depends_on_inputs(team)):  # who will do it is not known yet
+        queue += [*_eligible(team), *([team.delegation.manager] if team.delegation.manager else [])]
     edges, used = coworkers(team), set[str]()
     while queue:
         name = queue.pop()

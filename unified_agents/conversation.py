@@ -229,13 +229,17 @@ class Conversation:
                 self._transcript += await self._desk.results()
                 self._awaiting = False
             response = await self._ask()
-            if response.tool_calls and self._offering(self.turn):
+            if response.tool_calls and self._takes_calls(response):
                 calls = self._take(response)
                 if calls:
                     return replace(response, tool_calls=tuple(calls))
             elif await self._finished(response):
                 assert self.answer is not None
                 return self.answer
+
+    def _takes_calls(self, response: ChatResponse) -> bool:
+        """Whether the calls count: tools were offered, or the answer is nothing but calls and may be given again."""
+        return self._offering(self.turn) or (not response.text and self.turn <= self._max_iterations)
 
     def _take(self, response: ChatResponse) -> list[Any]:
         calls = self._desk.accept(response.tool_calls)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unified_agents import prompts
 from unified_agents.assignment import best_fit, mentioned, offers
+from unified_agents.chat_models import clean_text
 from unified_agents.errors import DelegationError, LimitExceededError, RunError, TaskTimeoutError, UnknownRecipientError, failure_text
 from unified_agents.events import WorkDelegated
 from unified_agents.plan import Member
@@ -38,7 +39,8 @@ class Teamwork:
             ToolRefused: it may not be; the model is told why.
             TaskStopped: the task cannot go on.
         """
-        return self._send(arguments) if tool == SEND else await self._delegate(tool, arguments)
+        given = {name: clean_text(value) if isinstance(value, str) else value for name, value in arguments.items()}
+        return self._send(given) if tool == SEND else await self._delegate(tool, given)
 
     def _send(self, arguments: Mapping[str, Any]) -> str:
         sender, recipient = self._brief.member.name, arguments["recipient"]

@@ -149,6 +149,10 @@ async def within(awaitable: Awaitable[T], left: Callable[[], float] | float | No
 
     `left` is in seconds, or a function that says how many are left now; None is for ever.
     """
+    if callable(left) and left() <= 0:
+        if asyncio.iscoroutine(awaitable):
+            awaitable.close()
+        raise late
     task = asyncio.ensure_future(tamed(awaitable))
     try:
         while True:

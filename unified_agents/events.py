@@ -101,6 +101,20 @@ class ModelReplaced(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContextTrimmed(Event):
+    """A request was larger than its window: messages were dropped (or summed up) and shortened until it took `tokens` of `budget`."""
+
+    task: str
+    agent: str
+    model: str
+    dropped: int
+    dropped_tokens: int
+    shortened: int
+    tokens: int
+    budget: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class CircuitChanged(Event):
     """A model's circuit breaker changed: `state` is open (for `seconds`), half_open or closed."""
 

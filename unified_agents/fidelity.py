@@ -26,7 +26,8 @@ _EMULATED = (
     "agents.*.name", "agents.*.role", "agents.*.goal", "agents.*.backstory", "agents.*.instructions", "agents.*.expertise",
     "agents.*.responsibilities", "agents.*.personality", "agents.*.model",
     "tasks.*.name", "tasks.*.description", "tasks.*.expected_output", "tasks.*.agent", "tasks.*.context", "tasks.*.after",
-    "resilience.retry", "resilience.circuit_breaker", "models.*.rate_limit", "resilience.timeout", "resilience.fallback_models", "models.*.fallbacks",
+    "resilience.retry", "resilience.circuit_breaker", "models.*.rate_limit", "models.*.context_window",
+    "token_window.limit", "token_window.strategy", "resilience.timeout", "resilience.fallback_models", "models.*.fallbacks",
     "agents.*.model[]", "agents.*.tools", "agents.*.max_iterations",
     "tasks.*.output_schema", "tasks.*.output_file", "tasks.*.human_review", "tasks.*.guardrail", "tasks.*.guardrail_retries", "tasks.*.timeout",
     "agents.*.delegates_to", "agents.*.reports_to", "agents.*.fallback", "agents.*.messaging", "agents.*.human",
@@ -36,8 +37,8 @@ _EMULATED = (
 )  # fmt: skip
 
 _REFUSED = (
-    "models.*.context_window", "agents.*.memory", "tools.*.side_effects",
-    "memory", "token_window", "budget", "journal", "stream", "prices",
+    "agents.*.memory", "tools.*.side_effects",
+    "memory", "budget", "journal", "stream", "prices",
 )  # fmt: skip
 
 # What protects people, or decides who works at all, is never dropped by `strict=False`.

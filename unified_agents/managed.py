@@ -16,7 +16,7 @@ from unified_agents.events import Listener, ignore
 from unified_agents.middleware import Middleware, chain, default_middleware
 from unified_agents.middleware.trace import Trace
 from unified_agents.model_choice import chat_models, resolve_models
-from unified_agents.spec import AgentSpec, ModelSpec, ResilienceSpec, TaskSpec, TeamSpec
+from unified_agents.spec import AgentSpec, ModelSpec, ResilienceSpec, TaskSpec, TeamSpec, TokenWindowSpec
 
 Model = str | ModelSpec | Mapping[str, Any]
 
@@ -27,6 +27,7 @@ class ManagedModel:
     Args:
         model: PROVIDER/NAME, a ModelSpec, or its fields (temperature, base_url, api_key, rate_limit, …).
         fallbacks: the next models, in order, each as `model`.
+        token_window: the limit of a request, and what is done about a larger one.
         resilience: retry, circuit breaker and timeout; absent: the defaults of a team.
         middleware: extra layers around each call, outermost first.
         on_event: called with each Event (retries, waits, breaker transitions, attempts).
@@ -38,6 +39,7 @@ class ManagedModel:
 
     def __init__(
         self, model: Model, *, fallbacks: Sequence[Model] = (), resilience: ResilienceSpec | Mapping[str, Any] | None = None,
+        token_window: TokenWindowSpec | Mapping[str, Any] | None = None,
         middleware: Sequence[Middleware] = (), on_event: Listener | None = None, timeout: float | None = None,
     ) -> None:  # fmt: skip
         names = ["default", *(f"fallback_{index + 1}" for index in range(len(fallbacks)))]
@@ -47,6 +49,7 @@ class ManagedModel:
         team = TeamSpec(
             models=models, agents=[AgentSpec(name="agent", instructions="-", model=names)], tasks=[TaskSpec(name="call", description="-", agent="agent")],
             resilience=ResilienceSpec.model_validate(resilience) if isinstance(resilience, Mapping) else resilience,
+            token_window=TokenWindowSpec.model_validate(token_window) if isinstance(token_window, Mapping) else token_window,
         )  # fmt: skip
         configs, problems = resolve_models(team, {})
         if problems:
@@ -54,7 +57,7 @@ class ManagedModel:
         self._timeout = timeout
         self._configs, self._models = [configs[name] for name in names], chat_models(configs, {})
         emit = on_event or ignore
-        layers = [*default_middleware(resilience=team.resilience, extra=middleware, emit=emit), Trace(emit)]
+        layers = [*default_middleware(resilience=team.resilience, token_window=team.token_window, extra=middleware, emit=emit), Trace(emit)]
         self._call = chain(layers, self._answer)
 
     @property

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unified_agents.checks import assignments
+from unified_agents.assignment import Assignment
+from unified_agents.checks import assignments, depends_on_inputs
 from unified_agents.errors import Problem
 from unified_agents.fidelity import Row, fidelity, unused_fields
 from unified_agents.loader import read_team
@@ -61,7 +62,8 @@ def outline(team: TeamSpec) -> list[dict[str, Any]]:
     made = assignments(team)[0]
     for name, task in team.tasks.items():
         unset = [row["task"] for row in rows] if team.process == "sequential" else []
-        assigned = made.get(name)
+        open_yet = task.agent is None and not task.participants and depends_on_inputs(team)
+        assigned = Assignment(name, "(depends on the inputs)", "expertise holds an input") if open_yet else made.get(name)
         who = assigned.agent if assigned else ", ".join(task.participants)
         rows.append(
             {

@@ -170,9 +170,10 @@ def _about(team: TeamSpec, name: str) -> str:
 
 def make_plan(team: TeamSpec, values: Mapping[str, str], models: Mapping[str, Sequence[ModelConfig]]) -> Plan:
     """The plan of a team that passed all checks; `models` holds the models of every agent in use, the first to be asked first."""
-    edges, used = coworkers(team), agents_in_use(team)
-    members = {name: Member(filled(team.agents[name], values), tuple(models.get(name, ())), edges[name]) for name in used}
-    made, waits, names = assignments(team)[0], waits_for(team), list(team.tasks)
+    known = filled_team(team, values)
+    edges, used = coworkers(team), agents_in_use(known)
+    members = {name: Member(known.agents[name], tuple(models.get(name, ())), edges[name]) for name in used}
+    made, waits, names = assignments(known)[0], waits_for(team), list(team.tasks)
     steps = []
     for position, (name, task) in enumerate(team.tasks.items()):
         unset = names[:position] if team.process == "sequential" else []
@@ -181,7 +182,7 @@ def make_plan(team: TeamSpec, values: Mapping[str, str], models: Mapping[str, Se
         who = [assigned.agent] if assigned else _speakers(team, task.participants)
         steps.append(
             Step(
-                task=filled(task, values),
+                task=known.tasks[name],
                 members=tuple(members[one] for one in who),
                 waits=tuple(waits[name]),
                 context=context,
@@ -190,6 +191,12 @@ def make_plan(team: TeamSpec, values: Mapping[str, str], models: Mapping[str, Se
             )
         )
     return Plan(team=team, steps=tuple(steps), members=members)
+
+
+def filled_team(team: TeamSpec, values: Mapping[str, str]) -> TeamSpec:
+    """The team with its inputs in all texts of agents and tasks."""
+    agents = {name: filled(agent, values) for name, agent in team.agents.items()}
+    return team.model_copy(update={"agents": agents, "tasks": {name: filled(task, values) for name, task in team.tasks.items()}})
 
 
 def _speakers(team: TeamSpec, participants: Sequence[str]) -> list[str]:

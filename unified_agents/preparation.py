@@ -10,7 +10,7 @@ from typing import Any
 
 from unified_agents.chat_models import ChatModel
 from unified_agents.chat_models.providers import ModelConfig
-from unified_agents.checks import agents_in_use, check_team, is_inside
+from unified_agents.checks import agents_in_use, assignments, check_team, depends_on_inputs, is_inside
 from unified_agents.environment import read_environment
 from unified_agents.errors import Problem, SpecError, UnsupportedFeatureError
 from unified_agents.events import Event
@@ -18,7 +18,7 @@ from unified_agents.fidelity import Row, fidelity
 from unified_agents.loader import Loaded, read_team
 from unified_agents.middleware import Middleware, default_middleware
 from unified_agents.model_choice import Models, chat_models, model_names, put_in_place, resolve_models
-from unified_agents.plan import Plan, bind_inputs, make_plan
+from unified_agents.plan import Plan, bind_inputs, filled_team, make_plan
 from unified_agents.post import Post
 from unified_agents.references import BadReferenceError, resolve_reference
 from unified_agents.registry import Backend, default_backend, get_backend
@@ -76,7 +76,12 @@ class Prepared:
         return Seam(
             plan=plan or self.plan,
             models=self.models,
-            layers=[*default_middleware(resilience=self.plan.team.resilience, extra=self.layers, emit=emit), *layers],
+            layers=[
+                *default_middleware(
+                    resilience=self.plan.team.resilience, token_window=self.plan.team.token_window, extra=self.layers, emit=emit
+                ),
+                *layers,
+            ],
             emit=emit,
             tools=tools,
             guardrails=self.guardrails,
@@ -97,6 +102,9 @@ def prepare(team: Team, options: Options) -> Prepared:
     fallback = get_backend(checked.fallback_backend) if checked.fallback_backend not in (None, chosen.name) else None
     if fallback is not None:
         accepted_fields(checked, fallback, strict=options.strict)
+    if depends_on_inputs(checked):
+        loaded.add(assignments(filled_team(checked, values))[1])
+        loaded.raise_if_wrong()
     speaking = [name for name in agents_in_use(checked) if not checked.agents[name].human]
     plan = make_plan(checked, values, {name: [configs[alias] for alias in model_names(checked, name)] for name in speaking})
     loaded.add(_outside(plan))

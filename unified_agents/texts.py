@@ -53,12 +53,17 @@ def texts_of(spec: AgentSpec | TaskSpec) -> Iterator[tuple[str, str]]:
             yield from ((f"{field}.{key}", text) for key, text in value.items())
         else:
             yield from ((f"{field}[{index}]", text) for index, text in enumerate(value or ()))
+    if isinstance(spec, TaskSpec) and spec.stop_when is not None:
+        yield "stop_when.says", spec.stop_when.says
 
 
 def filled(spec: Spec, values: Mapping[str, str]) -> Spec:
     """The spec with all of its texts filled in."""
     fields = _AGENT_TEXTS if isinstance(spec, AgentSpec) else _TASK_TEXTS
-    return spec.model_copy(update={name: _map(getattr(spec, name), lambda text: fill(text, values)) for name in fields})
+    changed: dict[str, Any] = {name: _map(getattr(spec, name), lambda text: fill(text, values)) for name in fields}
+    if isinstance(spec, TaskSpec) and spec.stop_when is not None:
+        changed["stop_when"] = spec.stop_when.model_copy(update={"says": fill(spec.stop_when.says, values)})
+    return spec.model_copy(update=changed)
 
 
 def _map(value: Any, change: Callable[[str], str]) -> Any:

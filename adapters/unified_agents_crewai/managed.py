@@ -17,7 +17,7 @@ from unified_agents.chat_models import ChatResponse
 from unified_agents.errors import ModelError
 from unified_agents.managed import ManagedModel
 
-_OURS = ("fallbacks", "resilience", "middleware", "on_event", "timeout")
+_OURS = ("fallbacks", "resilience", "token_window", "middleware", "on_event", "timeout")
 _KEPT = ("role", "content", "tool_calls", "tool_call_id", "name")  # CrewAI adds marks of its own to messages
 
 
@@ -32,8 +32,8 @@ class ManagedCallError(HookAborted):
 class ManagedLLM(BaseLLM):
     """A CrewAI LLM with our retries, circuit breaker, rate limit, timeout and fallback models; N attempts are N requests.
 
-    `model` and the fields of a ModelSpec (`temperature`, `base_url`, `api_key`, …) say what is called; `fallbacks`, `resilience`, `middleware`, `on_event` and
-    `timeout` are those of `unified_agents.managed.ManagedModel`.
+    `model` and the fields of a ModelSpec (`temperature`, `base_url`, `api_key`, …) say what is called; `fallbacks`, `resilience`,
+    `token_window`, `middleware`, `on_event` and `timeout` are those of `unified_agents.managed.ManagedModel`.
 
     Raises:
         SpecError: the model is unknown, or its key is missing.

@@ -67,6 +67,7 @@ class ModelConfig:
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     json_schema: bool = True
     rate_limit: RateLimitSpec | None = None
+    context_window: int | None = None
 
     @property
     def identity(self) -> tuple[str, str, str]:
@@ -144,6 +145,7 @@ def resolve_model(
         api_version=spec.api_version, timeout=spec.timeout or timeout, sampling=sampling(spec),
         extra_headers=spec.extra_headers, extra_body=spec.extra_body, json_schema=provider.json_schema,
         rate_limit=spec.rate_limit,
+        context_window=spec.context_window,
     )  # fmt: skip
     return config, []
 

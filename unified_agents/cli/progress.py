@@ -17,6 +17,7 @@ from unified_agents.events import (
     CallRetried,
     CallWaited,
     CircuitChanged,
+    ContextTrimmed,
     Event,
     FieldsDropped,
     FieldsUnused,
@@ -81,18 +82,26 @@ class RunProgress:
             return self._words("[yellow]→[/] ", event.task, f"{event.failed} failed ({event.error}), {event.agent} takes it")
         if isinstance(event, TaskSkipped):
             return self._words("[yellow]–[/] ", event.task, f"skipped, {event.because_of} failed")
+        if isinstance(event, WorkDelegated):
+            return self._words("  ", event.task, f"{event.agent} asks {event.coworker}")
+        if isinstance(event, MessageSent) and event.message_type == "turn":
+            return self._words("  ", event.task, f"{event.sender} spoke")
+        return self._about_model(event)
+
+    def _about_model(self, event: Event) -> str | None:
+        """What the layers around a model do."""
         if isinstance(event, CallRetried):
             return self._words("  ", event.task, f"{event.model} {_failed(event.error)}, waiting {_seconds(event.delay_s)}")
         if isinstance(event, CallWaited):
             return self._words("  ", event.task, f"{event.model} {event.reason}, waiting {_seconds(event.delay_s)}")
         if isinstance(event, ModelReplaced):
             return self._words("  ", event.task, f"{event.model} failed ({event.error}), {event.replacement} is asked")
+        if isinstance(event, ContextTrimmed):
+            return self._words(
+                "  ", event.task, f"{event.dropped} old messages left out and {event.shortened} shortened for {event.model}'s window"
+            )
         if isinstance(event, CircuitChanged):
             return escape(clean(f"  {event.model} {_circuit(event)}"))
-        if isinstance(event, WorkDelegated):
-            return self._words("  ", event.task, f"{event.agent} asks {event.coworker}")
-        if isinstance(event, MessageSent) and event.message_type == "turn":
-            return self._words("  ", event.task, f"{event.sender} spoke")
         return None
 
     def _words(self, mark: str, task: str, said: str) -> str:

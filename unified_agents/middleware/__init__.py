@@ -4,11 +4,12 @@ Outermost first:
 
 1. the user's own layers see the request as the conversation made it, and the answer that counts;
 2. `Fallback` asks the next model when one fails for good, and waits while every circuit is open;
-3. `Retry` asks the same model again; inside Fallback, because another model starts afresh;
-4. `RateLimit` holds calls back; outside the breaker, else callers that queued while it was closed would still hit a dead model;
-5. `CircuitBreaking` leaves a failing model alone;
-6. `Timeout` ends one attempt as a whole;
-7. `Trace` sees every attempt; innermost, so what it counts is requests.
+3. `TokenWindow` keeps the request within the model's window; inside Fallback, because another model has another one;
+4. `Retry` asks the same model again; inside Fallback, because another model starts afresh;
+5. `RateLimit` holds calls back; outside the breaker, else callers that queued while it was closed would still hit a dead model;
+6. `CircuitBreaking` leaves a failing model alone;
+7. `Timeout` ends one attempt as a whole;
+8. `Trace` sees every attempt; innermost, so what it counts is requests.
 
 A middleware is a frozen dataclass whose fields are its options::
 
@@ -27,7 +28,7 @@ from typing import Protocol
 
 from unified_agents.chat_models import ChatRequest, ChatResponse
 from unified_agents.events import Event, ignore
-from unified_agents.spec import CircuitBreakerSpec, ResilienceSpec, RetrySpec
+from unified_agents.spec import CircuitBreakerSpec, ResilienceSpec, RetrySpec, TokenWindowSpec
 
 CallNext = Callable[[ChatRequest], Awaitable[ChatResponse]]
 
@@ -50,12 +51,17 @@ def _wrapped(inner: CallNext, layer: Middleware) -> CallNext:
 
 
 def default_middleware(
-    *, resilience: ResilienceSpec | None = None, extra: Sequence[Middleware] = (), emit: Callable[[Event], None] = ignore
+    *,
+    resilience: ResilienceSpec | None = None,
+    token_window: TokenWindowSpec | None = None,
+    extra: Sequence[Middleware] = (),
+    emit: Callable[[Event], None] = ignore,
 ) -> list[Middleware]:
     """The layers every model call passes, outermost first.
 
     Args:
         resilience: retry and circuit breaker; what is unset has its default (4 attempts; 5 failures of half the calls within 30 s).
+        token_window: the limit and what is done about a larger request; absent: the model's window, oldest messages dropped.
         extra: the user's own layers.
         emit: is told of retries, waits, replaced models and breaker transitions.
     """
@@ -64,7 +70,9 @@ def default_middleware(
     from unified_agents.middleware.rate_limit import RateLimit
     from unified_agents.middleware.retry import Retry
     from unified_agents.middleware.timeout import Timeout
+    from unified_agents.middleware.token_window import TokenWindow
 
     settings = resilience or ResilienceSpec()
     retry, breaker = settings.retry or RetrySpec(), settings.circuit_breaker or CircuitBreakerSpec()
-    return [*extra, Fallback(emit), Retry(retry, emit), RateLimit(emit), CircuitBreaking(breaker, emit), Timeout()]
+    window = TokenWindow(token_window or TokenWindowSpec(), emit)
+    return [*extra, Fallback(emit), window, Retry(retry, emit), RateLimit(emit), CircuitBreaking(breaker, emit), Timeout()]

@@ -69,7 +69,7 @@ class ToolDesk:
     def _checked(self, call: ToolCall) -> _Call:
         tool = self.tools.get(call.name)
         if tool is None:
-            return self._wrong(call, f"there is no tool {call.name!r}; your tools: {', '.join(self.tools)}")
+            return self._wrong(call, f"there is no tool {call.name!r}; your tools: {', '.join(self.tools) or 'none'}")
         try:
             arguments = json.loads(call.arguments or "{}")
         except (ValueError, RecursionError) as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from unified_agents.checks import agents_in_use, coworkers
+from unified_agents.checks import agents_in_use, assignments, coworkers
 from unified_agents.errors import Problem, SpecError, ToolError
 from unified_agents.references import BadReferenceError, resolve_reference
 from unified_agents.spec import TeamSpec, ToolSpec
@@ -86,7 +86,7 @@ def load_tools(team: TeamSpec, given: Mapping[str, Any], allowed: Sequence[str])
     box = Toolbox(folder=team._folder or Path.cwd())
     problems = [Problem(f"tools.{name}", "no agent names this tool") for name in _unused(team, given)]
     made: dict[str, Tool | str] = {}
-    edges = coworkers(team)
+    edges, made_of_tasks = coworkers(team), assignments(team)[0].values()
     for agent in agents_in_use(team):
         box.tools[agent] = []
         for index, item in enumerate(team.agents[agent].tools):
@@ -95,7 +95,8 @@ def load_tools(team: TeamSpec, given: Mapping[str, Any], allowed: Sequence[str])
             except (ToolDefinitionError, BadReferenceError) as error:
                 place = f"tools.{item}" if isinstance(item, str) else f"agents.{agent}.tools[{index}]"
                 problems.append(Problem(_place(place, item, team), str(error)))
-        people = [team.agents[name] for name in edges[agent]]
+        handed = [one.delegate for one in made_of_tasks if one.agent == agent and one.delegate]
+        people = [team.agents[name] for name in (*edges[agent], *handed)]
         box.taken[agent] = tuple(tool.name for tool in teamwork_tools(people, ["all"] if team.agents[agent].messaging else []))
         problems += _clashes(agent, [tool for tool in box.tools[agent] if isinstance(tool, Tool)], box.taken[agent])
     return box, list(dict.fromkeys(problems))

@@ -35,7 +35,7 @@ def teamwork_tools(coworkers: Sequence[AgentSpec], recipients: Sequence[str], ha
         names = [*recipients, BROADCAST]
         properties = {
             "recipient": {"type": "string", "description": f"Who reads it: {', '.join(recipients)}; or {BROADCAST} for all", "enum": names},
-            "content": {"type": "string", "description": "The message"},
+            "content": {"type": "string", "minLength": 1, "description": "The message"},
         }
         about = "Send a message to another agent of the team. It is read when that agent works next; there is no answer here."
         made.append(Tool(SEND, about, _object(properties, ["recipient", "content"]), partial(handle, SEND)))
@@ -50,7 +50,7 @@ def _introduced(agent: AgentSpec) -> str:
 def _tool(name: str, about: str, what: str, described: str, coworkers: Sequence[AgentSpec], handle: Handle) -> Tool:
     """`coworker` may be left out where somebody offers expertise: then the best fit is chosen."""
     properties: dict[str, Any] = {
-        what: {"type": "string", "description": described},
+        what: {"type": "string", "minLength": 1, "description": described},
         "context": {"type": "string", "description": "Everything the coworker needs to know"},
         "coworker": {"type": "string", "description": "Who", "enum": [agent.name for agent in coworkers]},
     }

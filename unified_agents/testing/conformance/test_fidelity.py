@@ -151,6 +151,7 @@ SECOND = {"agents": {"b": {"role": "S-OTHER-ROLE", "goal": "G"}}}
 SEQUENCE = {"tasks": {"t": {}, "u": {"description": "AFTER", "agent": "a"}}}
 OTHER = {"models": {"other": {"model": "openai/S-OTHER", "base_url": "SAME"}}}
 
+WORDY: tuple[str | Reply, ...] = (*(Reply(tool_calls=[call("lookup", {"q": f"{n} " + "word " * 60})]) for n in range(5)), "ok")
 ASKS = (Reply(tool_calls=[call("delegate_work_to_coworker", {"task": "S-WORK", "coworker": "b"})]), "S-ANSWER", "ok")
 WRITES = (Reply(tool_calls=[call("send_message", {"recipient": "b", "content": "S-LETTER"})]), "ok")
 PAIR = merged(SECOND, {"agents": {"a": {"delegates_to": ["b"]}}})
@@ -236,6 +237,18 @@ CASES: dict[str, Case] = {
     "models.*.rate_limit": Case(
         {**model(rate_limit={"tokens_per_minute": 500}), **SEQUENCE, "process": "graph"}, lambda seen: sum(seen.waits) > 0.5, {**SEQUENCE, "process": "graph"},
     ),
+    "models.*.context_window": Case(
+        {**model(context_window=1200), **task(description="MARK " + "long " * 900)}, lambda seen: "tokens left out" in seen.text,
+        task(description="MARK " + "long " * 900),
+    ),
+    "token_window.limit": Case(
+        {"token_window": {"limit": 1200}, **task(description="MARK " + "long " * 900)}, lambda seen: "tokens left out" in seen.text,
+        task(description="MARK " + "long " * 900),
+    ),
+    "token_window.strategy": Case(
+        {**USES, "token_window": {"limit": 1400, "strategy": "summarize"}}, lambda seen: "Sum all of it up" in seen.text,
+        {**USES, "token_window": {"limit": 1400}}, WORDY,
+    ),
     "resilience.retry": Case(
         {"resilience": {"retry": {"max_attempts": 2}}}, lambda seen: len(seen.server.requests) == 2, answers=(Reply(status=500),)
     ),
@@ -314,11 +327,9 @@ CASES: dict[str, Case] = {
 
 # What a refused field looks like in a file: just enough that the team is well formed.
 REFUSED: dict[str, Mapping[str, Any]] = {
-    "models.*.context_window": model(context_window=9000),
     "agents.*.memory": agent(memory=False),
     "tools.*.side_effects": {**USES, "tools": {"lookup": {"python": "my_tools:lookup", "side_effects": True}}},
     "memory": {"memory": True},
-    "token_window": {"token_window": {"limit": 100}},
     "budget": {"budget": {"tokens": 5}},
     "journal": {"journal": True},
     "stream": {"stream": True},

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from unified_agents import AgentSpec, ChatResponse, RunError, ScriptedModel, TaskSpec, TeamSpec, UnsupportedFeatureError, run_team
+from unified_agents import AgentSpec, ChatResponse, RunError, ScriptedModel, TaskSpec, TeamSpec, run_team
 from unified_agents.testing import Reply, ScriptedServer
 
 AGENT = AgentSpec(name="a", role="R", goal="G")
@@ -119,14 +119,6 @@ def test_one_exception_object_in_two_tasks_is_two_errors(backend: str) -> None:
     assert caught.value.result is not None
     assert {name: task.error.task for name, task in caught.value.result.tasks.items() if task.error} == {"one": "one", "two": "two"}
     assert shared.task is None
-
-
-@pytest.mark.parametrize("fields", [{"context_window": 5}, {"context_window": 9000, "max_tokens": 5}])
-def test_fields_of_a_replaced_model_are_refused_like_the_teams(server: ScriptedServer, backend: str, fields: dict[str, Any]) -> None:
-    """`models=` is no way around a refusal."""
-    with pytest.raises(UnsupportedFeatureError, match="is not supported yet"):
-        run_team(team(), backend=backend, models={"default": server.model(**fields)})
-    assert server.requests == []
 
 
 @pytest.mark.parametrize("name", ["x①", "١", "日本", "ª", "𝒳"])

@@ -1,0 +1,167 @@
+"""TokenWindow: no request is larger than its model's window. Each message is counted once; the rest is arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from unified_agents.chat_models import ChatRequest, ChatResponse
+from unified_agents.errors import ContextOverflowError
+from unified_agents.events import ContextTrimmed, Event, ignore
+from unified_agents.middleware import CallNext
+from unified_agents.prompts import fenced
+from unified_agents.spec import TokenWindowSpec
+from unified_agents.tokens import family, tools_tokens
+from unified_agents.window import Fitted, Ledger, Message, shorten
+from unified_agents.windows import known_window
+
+ANSWER_TOKENS = 1024
+"""What is kept free for an answer where `max_tokens` is unset."""
+
+SMALLEST_WINDOW = 4096
+"""What every model takes: a request below it needs no look at the price list, which takes a quarter of a second to load."""
+
+_SUMMARY_SHARE = 8  # a summary may take this part of the budget
+_LEAST_SUMMARY, _SUMMARY_FRAME = 96, 32
+_FEW, _FRAME, _LARGEST_FACTOR = 100, 16, 1.2
+
+
+@dataclass(frozen=True)
+class TokenWindow:
+    """Keeps a request within min(the model's window, `settings.limit`) minus the answer's tokens.
+
+    `drop_oldest` leaves the oldest messages out; `summarize` has the model sum them up, once, and extends that summary. A model of unknown window
+    and no limit is asked as it is; when it says that the request is too large, the request is halved and sent once more.
+    """
+
+    settings: TokenWindowSpec = field(default_factory=TokenWindowSpec)
+    emit: Callable[[Event], None] = ignore
+    _memory: dict[str, _Conversation] = field(default_factory=dict, repr=False, compare=False)
+
+    async def __call__(self, request: ChatRequest, call_next: CallNext) -> ChatResponse:
+        """The answer.
+
+        Raises:
+            ContextOverflowError: what may not be left out does not fit; with the numbers.
+        """
+        budget = self.budget(request)
+        if budget is None or _at_most(request) <= budget:
+            return await self._or_halved(request, call_next)
+        return await call_next(await self._fitted(request, budget, call_next))
+
+    def budget(self, request: ChatRequest) -> int | None:
+        """Tokens that messages and tools may take; None: no limit is known."""
+        window = request.model.context_window
+        if window is None and _at_most(request) > SMALLEST_WINDOW - self._answer(request):
+            window = known_window(request.model.model)
+        limit = min((size for size in (window, self.settings.limit) if size is not None), default=None)
+        if limit is None:
+            return None
+        return limit - self._answer(request)
+
+    @staticmethod
+    def _answer(request: ChatRequest) -> int:
+        sampling = request.model.sampling
+        return int(sampling.get("max_tokens") or sampling.get("max_completion_tokens") or ANSWER_TOKENS)
+
+    async def _or_halved(self, request: ChatRequest, call_next: CallNext) -> ChatResponse:
+        try:
+            return await call_next(request)
+        except ContextOverflowError as error:
+            half = self._of(request).size(request) // 2
+            try:
+                smaller = await self._fitted(request, half, call_next)
+            except ContextOverflowError:
+                raise error from None  # nothing to leave out: the provider's own words say more
+        return await call_next(replace(smaller, attempt=request.attempt))
+
+    async def _fitted(self, request: ChatRequest, budget: int, call_next: CallNext) -> ChatRequest:
+        conversation, tools = self._of(request), tools_tokens(request.tools, family(request.model.model))
+        try:
+            fitted = conversation.ledger.fit(request.messages, budget - tools)
+            if fitted.dropped and self.settings.strategy == "summarize":
+                fitted = await self._summarized(request, conversation, budget - tools, call_next)
+        except ContextOverflowError as error:
+            if error.status is not None:
+                raise  # the provider's, to the summary's own call
+            beside = f" beside {tools:,} of tools" if tools else ""
+            raise ContextOverflowError(f"{request.model.model}: {error}{beside}", model=request.model.model) from None
+        if fitted.dropped or fitted.shortened:
+            self._say(request, fitted, budget)
+        return replace(request, messages=fitted.messages)
+
+    async def _summarized(self, request: ChatRequest, conversation: _Conversation, room: int, call_next: CallNext) -> Fitted:
+        """With a summary of what is left out. What was summed up before is not summed up again: the next summary goes on from it."""
+        share = max(room // _SUMMARY_SHARE, _LEAST_SUMMARY)
+        fitted = conversation.ledger.fit(request.messages, room - share)
+        start, end = max(fitted.cut[0], conversation.upto), fitted.cut[1]
+        if end > start:
+            counter = family(request.model.model)
+            answer = await call_next(_summary_request(request, conversation.summary, request.messages[start:end], share))
+            if answer.text:  # else the next call asks for it again
+                conversation.summary, conversation.upto = shorten(answer.text, share - _SUMMARY_FRAME, counter), end
+        head = fitted.cut[0]
+        return replace(fitted, messages=[*fitted.messages[:head], *conversation.extra, *fitted.messages[head:]])
+
+    def _of(self, request: ChatRequest) -> _Conversation:
+        key = f"{request.conversation}\0{request.model.alias}"
+        if key not in self._memory:
+            self._memory[key] = _Conversation(Ledger(family(request.model.model)))
+        return self._memory[key]
+
+    def _say(self, request: ChatRequest, fitted: Fitted, budget: int) -> None:
+        self.emit(
+            ContextTrimmed(
+                task=request.task, agent=request.agent, model=request.model.model, dropped=fitted.dropped, dropped_tokens=fitted.dropped_tokens,
+                shortened=fitted.shortened, tokens=fitted.tokens, budget=budget,
+            )
+        )  # fmt: skip
+
+
+@dataclass
+class _Conversation:
+    """What is known of one conversation with one model."""
+
+    ledger: Ledger
+    summary: str = ""
+    upto: int = 0  # the messages before this one are in the summary
+
+    @property
+    def extra(self) -> list[Message]:
+        """The summary as a message."""
+        if not self.summary:
+            return []
+        return [{"role": "user", "content": f"A summary of the earlier conversation, which is left out:\n{fenced(self.summary)}"}]
+
+    def size(self, request: ChatRequest) -> int:
+        """Tokens of all messages."""
+        self.ledger.take(request.messages)
+        return self.ledger.total
+
+
+def _summary_request(request: ChatRequest, summary: str, messages: Sequence[Message], tokens: int) -> ChatRequest:
+    said = "\n\n".join(f"{message['role']}: {_text(message)}" for message in messages)
+    before = f"The summary so far:\n{fenced(summary)}\n\n" if summary else ""
+    asked = (
+        f"{before}What was said after it:\n{fenced(said)}\n\n"
+        f"Sum all of it up in at most {tokens // 2} words: facts, decisions, results of tools. Nothing else."
+    )
+    name = "max_completion_tokens" if "max_completion_tokens" in request.model.sampling else "max_tokens"
+    model = replace(request.model, sampling={**request.model.sampling, name: tokens - _SUMMARY_FRAME})
+    return replace(
+        request, model=model, messages=[{"role": "user", "content": asked}], tools=(), response_format=None,
+        conversation=f"{request.conversation}/summary",
+    )  # fmt: skip
+
+
+def _text(message: Message) -> str:
+    calls = [f"{call['function']['name']}({call['function']['arguments']})" for call in message.get("tool_calls") or ()]
+    return " ".join(part for part in (str(message.get("content") or ""), *calls) if part)
+
+
+def _at_most(request: ChatRequest) -> float:
+    """Tokens that a request cannot exceed: no vocabulary splits bytes. A long conversation is not walked; its ledger knows better."""
+    if len(request.messages) > _FEW:
+        return float("inf")
+    texts = [*(_text(message) for message in request.messages), *(str(tool) for tool in request.tools)]
+    return sum(len(text.encode("utf-8", "replace")) + _FRAME for text in texts) * _LARGEST_FACTOR

@@ -40,6 +40,8 @@ _HOMES = {
     "unified_agents.result": ("RunResult", "TaskResult"),
     "unified_agents.review": ("Decision", "Review"),
     "unified_agents.runtime": ("run_team", "run_team_async"),
+    "unified_agents.tokens": ("count_tokens",),
+    "unified_agents.window": ("fit_messages",),
     "unified_agents.spec": ("AgentSpec", "InputSpec", "ModelSpec", "TaskSpec", "TeamSpec", "ToolSpec"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -69,6 +71,8 @@ if TYPE_CHECKING:
     from unified_agents.review import Decision, Review
     from unified_agents.runtime import run_team, run_team_async
     from unified_agents.spec import AgentSpec, InputSpec, ModelSpec, TaskSpec, TeamSpec, ToolSpec
+    from unified_agents.tokens import count_tokens
+    from unified_agents.window import fit_messages
 
 __all__ = [
     "AgentSpec",
@@ -105,7 +109,9 @@ __all__ = [
     "assign_tasks",
     "backends",
     "compile_team",
+    "count_tokens",
     "default_middleware",
+    "fit_messages",
     "load_team",
     "retry_with_backoff",
     "run_team",

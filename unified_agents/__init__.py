@@ -33,6 +33,7 @@ _HOMES = {
         "BackendUnavailableError", "BackendError", "ModelError", "Problem", "RunError", "SpecError", "UnifiedAgentsError", "UnsupportedFeatureError",
     ),
     "unified_agents.loader": ("load_team",),
+    "unified_agents.memory": ("AgentMemory",),
     "unified_agents.messages": ("Message", "MessageBus"),
     "unified_agents.middleware": ("Middleware", "default_middleware"),
     "unified_agents.middleware.retry": ("retry_with_backoff",),
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
         UnsupportedFeatureError,
     )
     from unified_agents.loader import load_team
+    from unified_agents.memory import AgentMemory
     from unified_agents.messages import Message, MessageBus
     from unified_agents.middleware import Middleware, default_middleware
     from unified_agents.middleware.retry import retry_with_backoff
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
     from unified_agents.window import fit_messages
 
 __all__ = [
+    "AgentMemory",
     "AgentSpec",
     "Assignment",
     "BackendError",

@@ -5,6 +5,7 @@
     UnifiedAgentsError
     ├── SpecError                      the team, its file or its inputs are wrong; nothing was called (exit 2)
     ├── BackendUnavailableError        unknown backend, not installed, or a version outside its range (exit 3)
+    ├── MemoryStoreError               a memory store cannot be read or written
     ├── UnknownRecipientError          a message to an agent that a MessageBus does not know
     ├── UnsupportedFeatureError        the backend refuses a field that the team uses (exit 3)
     └── RunError                       a run failed; `.task` names where, `.result` holds what was completed (exit 1)
@@ -102,6 +103,10 @@ class BackendUnavailableError(UnifiedAgentsError):
     """The backend asked for is unknown, not installed, or of a version that was never tested."""
 
     exit_code = 3
+
+
+class MemoryStoreError(UnifiedAgentsError):
+    """A memory store cannot be opened, read or written; the message names it and the reason."""
 
 
 class UnknownRecipientError(UnifiedAgentsError):

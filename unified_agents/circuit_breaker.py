@@ -14,15 +14,18 @@ transition has no vote.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import threading
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypeVar
 
-from unified_agents.clock import Clock
+from unified_agents.clock import Clock, sleep_unless
 from unified_agents.clock import clock as current_clock
 from unified_agents.errors import CircuitOpenError
+
+logger = logging.getLogger("unified_agents")
 
 T = TypeVar("T")
 State = Literal["closed", "open", "half_open"]
@@ -92,8 +95,8 @@ class CircuitBreaker:
             self._look()
             return self._state
 
-    def acquire(self) -> Permit:
-        """Leave to make a call.
+    def check(self) -> None:
+        """Whether a call would be let through now.
 
         Raises:
             CircuitOpenError: open, or half-open with all probes under way.
@@ -102,6 +105,15 @@ class CircuitBreaker:
             self._look()
             if self._state == "open" or (self._state == "half_open" and self._in_flight >= self._probes):
                 raise self._refusal()
+
+    def acquire(self) -> Permit:
+        """Leave to make a call.
+
+        Raises:
+            CircuitOpenError: as `check`.
+        """
+        with self._lock:
+            self.check()
             self._in_flight += 1
             return Permit(self, self._epoch)
 
@@ -146,13 +158,9 @@ class CircuitBreaker:
 
         with self._lock:
             self._waiting.add(wake)
-        timer = asyncio.ensure_future(self._now_clock.sleep(seconds))
-        waiter = asyncio.ensure_future(done.wait())
         try:
-            await asyncio.wait({timer, waiter}, return_when=asyncio.FIRST_COMPLETED)
+            await sleep_unless(done, seconds, self._now_clock)
         finally:
-            timer.cancel()
-            waiter.cancel()
             with self._lock:
                 self._waiting.discard(wake)
 
@@ -164,7 +172,7 @@ class CircuitBreaker:
         left = max(0.0, self._until - self._now_clock.now()) if self._state == "open" else self._recovery
         said = f"it is tried again in {left:.0f} s" if self._state == "open" else "it is being tried again now"
         error = CircuitOpenError(f"{self.name} failed too often and is left alone; {said}", model=self.name, retry_after=left)
-        error.changed = self.changed
+        error.changed, error.probing = self.changed, self._state == "half_open"
         return error
 
     def _look(self) -> None:
@@ -210,12 +218,20 @@ class CircuitBreaker:
         self._epoch += 1
         self._in_flight = self._failures = 0
         self._ended.clear()
-        if self._on_change is not None:
-            self._on_change(state, seconds)
-        for watcher in list(self.watchers):
-            watcher(self.name, state, seconds)
         self._wake()
+        if self._on_change is not None:
+            _tell(self._on_change, state, seconds)
+        for watcher in list(self.watchers):
+            _tell(watcher, self.name, state, seconds)
 
     def _wake(self) -> None:
         for wake in list(self._waiting):
             wake()
+
+
+def _tell(listener: Callable[..., Any], *what: Any) -> None:
+    """A listener that fails must not change what the breaker does."""
+    try:
+        listener(*what)
+    except Exception:
+        logger.exception("a listener of a circuit breaker failed")

@@ -29,6 +29,16 @@ class Clock:
         time.sleep(seconds)
 
 
+async def sleep_unless(event: asyncio.Event, seconds: float, clock: Clock) -> None:
+    """Wait for an event, so many seconds of a clock at most."""
+    timer, waiter = asyncio.ensure_future(clock.sleep(seconds)), asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({timer, waiter}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        timer.cancel()
+        waiter.cancel()
+
+
 class SkippingClock(Clock):
     """For tests: a wait takes no time and moves the clock on; `slept` holds every wait. For one waiter at a time."""
 

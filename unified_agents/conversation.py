@@ -20,7 +20,7 @@ from unified_agents.chat_models import ChatRequest, ChatResponse, Message, clean
 from unified_agents.deadline import Deadline
 from unified_agents.delegation import Teamwork
 from unified_agents.engine import engine, in_thread, within
-from unified_agents.errors import DelegationError, EmptyAnswerError, LimitExceededError, TaskError, TaskTimeoutError
+from unified_agents.errors import DelegationError, EmptyAnswerError, LimitExceededError, RunCancelledError, TaskError, TaskTimeoutError
 from unified_agents.plan import Member, Step
 from unified_agents.post import Post
 from unified_agents.review import Decision, Review
@@ -215,6 +215,9 @@ class Conversation:
             return await self.seam.guard(self._bounded(lambda: self._desk.run(call_id)))
         except TaskTimeoutError as error:
             self.error = self.error or error
+            self._desk.cancel()
+        except RunCancelledError:
+            pass
         except asyncio.CancelledError:
             if not self.seam.cancelled:
                 raise
@@ -318,13 +321,13 @@ class Conversation:
         self.turn += 1
         if self.turn > self._max_iterations + 1:
             raise LimitExceededError(f"no answer within {self._max_iterations} model calls and a last one without tools (max_iterations)")
-        mail = self.brief.post.receive(self.agent.name)
+        mail = self.brief.post.receive(self.agent.name, self.step.name)
         if mail:
             self._transcript.append({"role": "user", "content": prompts.mail_text(mail)})
         try:
             response = await (self._ask_person() if self.agent.human else self.seam.call(self._request()))
         except BaseException:
-            self.brief.post.give_back(self.agent.name, mail)
+            self.brief.post.give_back(self.agent.name, self.step.name, mail)
             raise
         return replace(response, text=clean_text(response.text or ""))
 

@@ -11,24 +11,27 @@ TASK_TIMEOUT = 600.0
 
 
 class Deadline:
-    """A task's time, in seconds. What a person takes to answer does not count against it."""
+    """A task's time, in seconds. It stands still while a person is being asked."""
 
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds or TASK_TIMEOUT
         self._end = clock().now() + self.seconds
         self._questions = 0
+        self._since = 0.0
 
     def left(self) -> float:
-        """Seconds until the end; a moment more as long as a person is being asked."""
-        return 1.0 if self._questions else self._end - clock().now()
+        """Seconds until the end."""
+        return self._end - (self._since if self._questions else clock().now())
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """While a person is being asked."""
-        began = clock().now()
+        """While a person is being asked; several questions at once count once."""
+        if not self._questions:
+            self._since = clock().now()
         self._questions += 1
         try:
             yield
         finally:
             self._questions -= 1
-            self._end += clock().now() - began
+            if not self._questions:
+                self._end += clock().now() - self._since

@@ -124,6 +124,12 @@ def shared() -> dict[Any, Any]:
     return _elsewhere.setdefault(loop, {})
 
 
+def forget_shared() -> None:
+    """Let the next run begin as in a new process: no breaker open, no limit used. For tests."""
+    if _engine is not None:
+        _engine.shared.clear()
+
+
 _elsewhere: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
 
@@ -144,6 +150,9 @@ async def tamed(work: Awaitable[T]) -> T:
         raise TaskError(f"{type(error).__name__} was raised by a model, layer, tool or check") from error
 
 
+_SHORTEST_LOOK = 0.02  # seconds: a deadline that stands still is looked at again and again
+
+
 async def within(awaitable: Awaitable[T], left: Callable[[], float] | float | None, late: Exception) -> T:
     """The result of `awaitable`; when no time is left it is cancelled and `late` is raised. A timeout of its own making stays its own.
 
@@ -159,7 +168,9 @@ async def within(awaitable: Awaitable[T], left: Callable[[], float] | float | No
             seconds = left() if callable(left) else left
             if seconds is not None and seconds <= 0:
                 break
-            done, _ = await asyncio.wait({task}, timeout=seconds)
+            done, _ = await asyncio.wait(
+                {task}, timeout=max(seconds, _SHORTEST_LOOK) if callable(left) and seconds is not None else seconds
+            )
             if done:
                 return task.result()
             if not callable(left):

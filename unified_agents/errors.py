@@ -42,7 +42,7 @@ The names below ModelError are those of the OpenAI SDK where it has one.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -196,6 +196,8 @@ class ModelError(RunError):
     vote = False
     next_model = True
     retry_after: float | None = None
+    attempt = 1
+    """Which attempt at the model it was."""
 
     def __init__(self, message: str, *, model: str | None = None, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -253,7 +255,9 @@ class BadRequestError(ModelError):
 
 
 class ContextOverflowError(BadRequestError):
-    """The request does not fit into the model's context window."""
+    """The request does not fit into the model's context window; another model may have a larger one."""
+
+    next_model = True
 
 
 class ContentFilterError(BadRequestError):
@@ -263,10 +267,12 @@ class ContentFilterError(BadRequestError):
 class CircuitOpenError(ModelError):
     """The model failed too often and is left alone. `retry_after`: seconds until it is tried again.
 
-    `attempt` is the one that was not made; `changed(seconds)` waits until it is worth asking again.
+    `attempt` is the one that was not made, after failures of these `kinds`; `probing`: a probe is under way, and may end any moment;
+    `changed(seconds)` waits until it is worth asking again.
     """
 
-    attempt = 1
+    kinds: Mapping[type[ModelError], int] = {}
+    probing = False
     changed: Callable[[float], Awaitable[None]] | None = None
 
 

@@ -287,3 +287,17 @@ class Dispatcher:
                 self._listener(event)
             except Exception:
                 logger.exception("the on_event listener failed on %s; the run goes on", event.type)
+
+
+def shielded(listener: Listener | None) -> Listener:
+    """A listener whose failure is logged and breaks nothing."""
+    if listener is None:
+        return ignore
+
+    def listen(event: Event) -> None:
+        try:
+            listener(event)
+        except Exception:
+            logger.exception("the on_event listener failed on %s; the call goes on", event.type)
+
+    return listen

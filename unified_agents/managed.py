@@ -10,9 +10,9 @@ from typing import Any
 
 from unified_agents.chat_models import ChatRequest, ChatResponse, Message, answer
 from unified_agents.deadline import Deadline
-from unified_agents.engine import engine
-from unified_agents.errors import SpecError
-from unified_agents.events import Listener, ignore
+from unified_agents.engine import engine, within
+from unified_agents.errors import APITimeoutError, SpecError
+from unified_agents.events import Listener, shielded
 from unified_agents.middleware import Middleware, chain, default_middleware
 from unified_agents.middleware.trace import Trace
 from unified_agents.model_choice import chat_models, resolve_models
@@ -56,7 +56,7 @@ class ManagedModel:
             raise SpecError(problems)
         self._timeout = timeout
         self._configs, self._models = [configs[name] for name in names], chat_models(configs, {})
-        emit = on_event or ignore
+        emit = shielded(on_event)
         layers = [*default_middleware(resilience=team.resilience, token_window=team.token_window, extra=middleware, emit=emit), Trace(emit)]
         self._call = chain(layers, self._answer)
 
@@ -92,13 +92,15 @@ class ManagedModel:
     async def _ask(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], response_format: Any, tool_choice: Any
     ) -> ChatResponse:
+        deadline = Deadline(self._timeout)
         first, *fallbacks = self._configs
         request = ChatRequest(
             model=first, fallbacks=tuple(fallbacks), messages=list(messages), tools=list(tools), response_format=response_format,
             tool_choice=tool_choice, task="call", agent="agent",
-            left=Deadline(self._timeout).left,
+            left=deadline.left,
         )  # fmt: skip
-        return await self._call(request)
+        late = APITimeoutError(f"{first.model} gave no answer within {deadline.seconds:g} s, all attempts together", model=first.model)
+        return await within(self._call(request), deadline.left, late)
 
     async def _answer(self, request: ChatRequest) -> ChatResponse:
         return await answer(self._models, request)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,13 +86,31 @@ def _resolve(team: TeamSpec, alias: str, given: Any, env: Mapping[str, str], tim
         spec = team.models.get(alias) or ModelSpec(model=alias if "/" in alias else f"custom/{alias}")
         provider, _, name = spec.model.partition("/")
         return ModelConfig(
-            alias, provider, name, base_url="", timeout=spec.timeout or timeout, sampling=sampling(spec), rate_limit=spec.rate_limit
+            alias,
+            provider,
+            name,
+            base_url=_place(given),
+            timeout=spec.timeout or timeout,
+            sampling=sampling(spec),
+            rate_limit=spec.rate_limit,
         ), []
     spec = _declared(team, alias, env)
     wrong = check_model(spec.model)
     if wrong is None and spec.model.startswith("local/"):
         wrong = embedded.lacking(spec.model.removeprefix("local/"))
     return (None, [Problem(f"{path}.model", wrong)]) if wrong else resolve_model(alias, spec, env, timeout, path)
+
+
+def _place(model: Any) -> str:
+    """What stands for the address of a ChatModel: each object has a health and a limit of its own."""
+    try:
+        return f"object:{_objects.setdefault(model, next(_numbers))}"
+    except TypeError:  # not to be hashed or referred to weakly
+        return f"object:{id(model)}"
+
+
+_objects: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+_numbers = itertools.count(1)
 
 
 def _declared(team: TeamSpec, alias: str, env: Mapping[str, str]) -> ModelSpec:

@@ -124,12 +124,14 @@ class ResultBuilder:
         self.outcomes: dict[str, Any] = {}
 
     def end(self, outcome: Any) -> None:
-        """Note how an agent fared with a task; the last one counts."""
-        before = self.outcomes.get(outcome.task)
-        if before is not None and before.error is not None:
-            self._failures.setdefault(outcome.task, []).extend([*before.notes, failure_text(before.agent, before.error)])
+        """Note how an agent fared with a task."""
         self.outcomes[outcome.task] = outcome
         self._ran_on[outcome.task] = self.backend.name
+
+    def reassign(self, task: str) -> None:
+        """A failed task goes to another agent: what came of it so far is a note."""
+        before = self.outcomes.pop(task)
+        self._failures.setdefault(task, []).extend([*before.notes, failure_text(before.agent, before.error)])
 
     def take(self, event: Event) -> None:
         """Note an event."""
@@ -169,7 +171,9 @@ class ResultBuilder:
         if outcome is None:
             status = "skipped" if name in downstream else "pending"
             notes = [f"task {downstream[name]!r} failed"] if name in downstream else []
-            return TaskResult(status=status, agent=agent, backend=self.backend.name, notes=notes)
+            return TaskResult(
+                status=status, agent=agent, backend=self.backend.name, attempts=self._attempts[name], notes=[*self._failures.get(name, ()), *notes]
+            )  # fmt: skip
         calls = [call for call in self._calls if call.task == name]
         cut = ["the answer was cut off at max_tokens"] if outcome.truncated else []
         return TaskResult(

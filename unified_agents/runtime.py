@@ -206,6 +206,8 @@ class _Run:
         outcomes = self.builder.outcomes
         failed = [step for step in plan.steps if step.name in outcomes and outcomes[step.name].error is not None]
         changed = {step.name: made for step in failed if (made := self._with_fallback(plan, step)) is not None}
+        for name in changed:
+            self.builder.reassign(name)
         completed = {name: Earlier(name, one.speaker or one.agent, one.output) for name, one in outcomes.items() if one.error is None}
         return plan.remainder(completed, changed, [step.name for step in failed if step.name not in changed])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -131,6 +130,7 @@ class Walk:
     def _begin(self, step: Step) -> _Work:
         earlier = tuple(self._outputs[name] for name in step.context)
         self._seam.emit(TaskStarted(task=step.name, agent=step.who))
+        self._post.begin(step.name)
         for item in earlier:
             for name in step.task.participants or (step.agent.name,):
                 self._post.send(step.name, item.agent, name, item.output, "handover")
@@ -190,7 +190,10 @@ def _outcome(step: Step, work: _Work, cancelled: bool) -> TaskOutcome:
 def _run_error(task: str, original: BaseException | None, cancelled: bool) -> RunError:
     """The original error as one of ours, with the task's name."""
     if isinstance(original, RunError):
-        error = copy.copy(original)  # one exception object may be raised by two tasks; each has its own name and result
+        # One exception object may be raised by two tasks; each has its own name and result. Not by its class, whose __init__ may ask for anything.
+        error = type(original).__new__(type(original))
+        error.args = original.args
+        error.__dict__.update(original.__dict__)
         error.__cause__, error.__traceback__ = original.__cause__, original.__traceback__
     elif cancelled or isinstance(original, asyncio.CancelledError):
         error = RunCancelledError("the run was cancelled")

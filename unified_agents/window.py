@@ -60,8 +60,8 @@ class Ledger:
         self._head = 0
         self._in_head = True
 
-    def take(self, messages: Sequence[Message]) -> None:
-        """Count what is new. Messages are told apart as objects: a list that does not go on where the last one ended is counted anew."""
+    def take(self, messages: Sequence[Message]) -> bool:
+        """Count what is new; whether the list goes on where the last one ended. Messages are told apart as objects; another list is counted anew."""
         known = len(self._sums) - 1
         goes_on = known <= len(messages) and (known == 0 or (messages[0] is self._first and messages[known - 1] is self._last))
         if not goes_on:
@@ -71,6 +71,7 @@ class Ledger:
             self._add(index, messages[index])
         if messages:
             self._first, self._last = messages[0], messages[-1]
+        return goes_on
 
     def _add(self, index: int, message: Message) -> None:
         role = message.get("role")

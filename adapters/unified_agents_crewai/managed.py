@@ -14,7 +14,7 @@ from crewai.hooks.dispatch import HookAborted
 from pydantic import BaseModel, PrivateAttr
 
 from unified_agents.chat_models import ChatResponse
-from unified_agents.errors import ModelError
+from unified_agents.errors import ContextOverflowError, ModelError
 from unified_agents.managed import ManagedModel
 
 _OURS = ("fallbacks", "resilience", "token_window", "middleware", "on_event", "timeout")
@@ -25,7 +25,9 @@ class ManagedCallError(HookAborted):
     """A call failed for good; CrewAI neither asks again nor rewords it. The ModelError is in `error`."""
 
     def __init__(self, error: ModelError) -> None:
-        super().__init__(f"{type(error).__name__}: {error}")
+        # CrewAI acts on a provider's words about length, whoever says them, and asks for summaries; they are in `error`.
+        said = "the request does not fit the model" if isinstance(error, ContextOverflowError) else str(error)
+        super().__init__(f"{type(error).__name__}: {said}")
         self.error = error
 
 

@@ -38,7 +38,8 @@ class ToolCall:
 class ChatRequest:
     """One model call. `fallbacks` are the models to ask next, `conversation` is its conversation's key, `turn` counts calls within it from 1.
 
-    `attempt` counts the requests to one model for this call from 1; `left` says how many seconds the task still has (None: no end).
+    `attempt` counts the requests to one model for this call from 1, `kinds` the failures before it by their class; `left` says how
+    many seconds the task still has (None: no end).
     """
 
     model: ModelConfig
@@ -52,6 +53,7 @@ class ChatRequest:
     conversation: str = ""
     turn: int = 1
     attempt: int = 1
+    kinds: Mapping[Any, int] = field(default_factory=dict, repr=False, compare=False)
     left: Callable[[], float] | None = field(default=None, repr=False, compare=False)
 
 

@@ -211,13 +211,20 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
     `now` is in seconds since 1970; a date that has passed is 0.
     """
-    try:
-        seconds = float(headers["retry-after-ms"]) / 1000 if "retry-after-ms" in headers else float(headers["retry-after"])
-    except KeyError:
+    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        seconds = _seconds(headers.get(name), unit, now)
+        if seconds is not None and 0 <= seconds < float("inf"):
+            return seconds
+    return None
+
+
+def _seconds(said: str | None, unit: int, now: float) -> float | None:
+    if said is None:
         return None
+    try:
+        return float(said) / unit
     except ValueError:
-        seconds = _seconds_until(headers.get("retry-after", ""), now)
-    return seconds if 0 <= seconds < float("inf") else None
+        return _seconds_until(said, now)
 
 
 def _seconds_until(date: str, now: float) -> float:

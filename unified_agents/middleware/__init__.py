@@ -75,4 +75,5 @@ def default_middleware(
     settings = resilience or ResilienceSpec()
     retry, breaker = settings.retry or RetrySpec(), settings.circuit_breaker or CircuitBreakerSpec()
     window = TokenWindow(token_window or TokenWindowSpec(), emit)
-    return [*extra, Fallback(emit), window, Retry(retry, emit), RateLimit(emit), CircuitBreaking(breaker, emit), Timeout()]
+    breaking = CircuitBreaking(breaker, emit)
+    return [*extra, Fallback(emit), window, Retry(retry, emit), RateLimit(emit, breaking.check), breaking, Timeout()]

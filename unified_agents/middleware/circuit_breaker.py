@@ -43,6 +43,16 @@ class CircuitBreaking:
             permit.succeed()
             return response
 
+    def check(self, model: ModelConfig) -> None:
+        """Whether a call would be let through now: for a layer outside that would wait in vain.
+
+        Raises:
+            CircuitOpenError: it would not.
+        """
+        breaker = self.breaker(model)
+        with self._watching(breaker):
+            breaker.check()
+
     def breaker(self, model: ModelConfig) -> CircuitBreaker:
         """The breaker of a model, address and key; with other settings it is another one."""
         key = ("circuit", *model.identity, self.settings)

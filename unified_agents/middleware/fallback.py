@@ -26,7 +26,10 @@ class Fallback:
         Raises:
             ModelError: of the last model that was asked.
         """
-        asked = [replace(request, fallbacks=()), *(replace(request, model=model, fallbacks=(), attempt=1) for model in request.fallbacks)]
+        asked = [
+            replace(request, fallbacks=()),
+            *(replace(request, model=model, fallbacks=(), attempt=1, kinds={}) for model in request.fallbacks),
+        ]
         failed: ModelError | None = None
         while asked:
             waiting: list[tuple[ChatRequest, CircuitOpenError]] = []
@@ -34,7 +37,7 @@ class Fallback:
                 try:
                     return await call_next(one)
                 except CircuitOpenError as error:
-                    waiting.append((replace(one, attempt=error.attempt), error))
+                    waiting.append((replace(one, attempt=error.attempt, kinds=error.kinds), error))
                 except ModelError as error:
                     if not error.next_model:
                         raise
@@ -61,9 +64,12 @@ class Fallback:
         Raises:
             ModelError: the task ends before; what another model failed with, else the open circuit.
         """
-        seconds = circuit.retry_after or 0.0
-        if circuit.changed is None or (request.left is not None and request.left() <= seconds):
+        seconds, left = circuit.retry_after or 0.0, request.left() if request.left is not None else None
+        if left is not None and circuit.probing and left > 0:
+            seconds = min(seconds, left)  # the probe may end any moment
+        elif circuit.changed is None or (left is not None and left <= seconds):
             raise failed or circuit
+        assert circuit.changed is not None
         model = circuit.model or request.model.model
         self.emit(CallWaited(task=request.task, agent=request.agent, model=model, delay_s=seconds, reason="keeps failing"))
         await circuit.changed(seconds)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from aiolimiter import AsyncLimiter
 
 from unified_agents.chat_models import ChatRequest, ChatResponse, Usage
-from unified_agents.clock import clock
+from unified_agents.chat_models.providers import ModelConfig
+from unified_agents.clock import clock, sleep_unless
 from unified_agents.engine import shared
-from unified_agents.errors import RateLimitError
+from unified_agents.errors import CircuitOpenError, RateLimitError
 from unified_agents.events import CallWaited, Event, ignore
 from unified_agents.middleware import CallNext
 from unified_agents.middleware.retry import LONGEST_PAUSE
@@ -27,9 +28,13 @@ _WORTH_SAYING = 0.5  # seconds
 
 @dataclass(frozen=True)
 class RateLimit:
-    """Holds a call back until its model's `rate_limit` and its provider allow it."""
+    """Holds a call back until its model's `rate_limit` and its provider allow it.
+
+    `check` raises when the call would not be made anyway, its circuit being open: then it neither waits nor takes anything.
+    """
 
     emit: Callable[[Event], None] = ignore
+    check: Callable[[ModelConfig], None] = lambda _model: None
 
     async def __call__(self, request: ChatRequest, call_next: CallNext) -> ChatResponse:
         """The answer.
@@ -38,9 +43,13 @@ class RateLimit:
             RateLimitError: the provider's pause is longer than the task's time.
         """
         gate = _gate(request)
-        async with gate.passed(request, self.emit) as reserved:
+        self.check(request.model)
+        async with gate.passed(request, self.emit, self.check) as reserved:
             try:
                 response = await call_next(request)
+            except CircuitOpenError:
+                gate.give_back(reserved)
+                raise
             except RateLimitError as error:
                 if error.retry_after is not None and error.retry_after <= LONGEST_PAUSE:
                     gate.pause(error.retry_after)
@@ -79,18 +88,30 @@ class Gate:
         self._paused_until = max(self._paused_until, clock().now() + seconds)
 
     @contextlib.asynccontextmanager
-    async def passed(self, request: ChatRequest, emit: Callable[[Event], None]) -> AsyncIterator[float]:
+    async def passed(
+        self, request: ChatRequest, emit: Callable[[Event], None], check: Callable[[ModelConfig], None]
+    ) -> AsyncIterator[float]:
         """Within it the call may be made; gives the tokens that were reserved for it."""
         async with self._slots or contextlib.nullcontext():
             began = clock().now()
             reserved = await self._tokens.reserve(estimate(request)) if self._tokens else 0.0
-            if self._requests is not None:
-                await self._requests.acquire()
-            waited = clock().now() - began
-            if waited >= _WORTH_SAYING:
-                emit(_waited(request, waited, "is at its rate_limit"))
-            await self._resumed(request, emit)
+            try:
+                check(request.model)  # it may have opened while this call waited
+                if self._requests is not None:
+                    await self._requests.acquire()
+                waited = clock().now() - began
+                if waited >= _WORTH_SAYING:
+                    emit(_waited(request, waited, "is at its rate_limit"))
+                await self._resumed(request, emit)
+            except BaseException:
+                self.give_back(reserved)
+                raise
             yield reserved
+
+    def give_back(self, reserved: float) -> None:
+        """What was reserved for a call that was not made."""
+        if self._tokens is not None:
+            self._tokens.correct(reserved)
 
     async def _resumed(self, request: ChatRequest, emit: Callable[[Event], None]) -> None:
         while (seconds := self._paused_until - clock().now()) > 0:
@@ -127,19 +148,22 @@ class TokenBucket:
         self._capacity = self._level = float(per_minute)
         self._filled = clock().now()
         self._turn = asyncio.Lock()
+        self._changed = asyncio.Event()
 
     async def reserve(self, amount: float) -> float:
         """Wait until there are so many tokens, and take them; how many were taken."""
         amount = min(amount, self._capacity)
         async with self._turn:
             while (lacking := amount - self._fill()) > 1e-9:
-                await clock().sleep(lacking * 60 / self._capacity)
+                self._changed.clear()
+                await sleep_unless(self._changed, lacking * 60 / self._capacity, clock())
             self._level -= amount
         return amount
 
     def correct(self, amount: float) -> None:
         """Give back tokens, or take more (negative); the level may fall below zero, and then the next ones wait longer."""
         self._level = min(self._capacity, self._fill() + amount)
+        self._changed.set()  # whoever waits may wait less now
 
     def _fill(self) -> float:
         now = clock().now()

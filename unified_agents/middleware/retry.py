@@ -64,20 +64,22 @@ class _Call:
     def __init__(self, layer: Retry, request: ChatRequest) -> None:
         self._layer, self._request = layer, request
         self._number = request.attempt - 1
-        self._kinds: Counter[type[ModelError]] = Counter()
+        self._kinds: Counter[type[ModelError]] = Counter(request.kinds)
         self._delay = 0.0
 
     async def attempt(self, call_next: CallNext) -> ChatResponse:
         self._number += 1
         try:
             return await call_next(replace(self._request, attempt=self._number))
-        except CircuitOpenError as error:
+        except ModelError as error:
             error.attempt = self._number
+            if isinstance(error, CircuitOpenError):
+                error.kinds = self._kinds
             raise
 
     def may_pass(self, error: BaseException) -> bool:
         """Whether asking again may help: the kind, the count, and the time that is left."""
-        if not isinstance(error, ModelError) or self._number >= self._layer.settings.max_attempts:
+        if not isinstance(error, ModelError) or isinstance(error, CircuitOpenError) or self._number >= self._layer.settings.max_attempts:
             return False
         self._kinds[type(error)] += 1
         if error.retries is not None and self._kinds[type(error)] > error.retries:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from unified_agents.chat_models import ChatRequest, ChatResponse
-from unified_agents.errors import ContextOverflowError
+from unified_agents.errors import ContextOverflowError, ModelError
 from unified_agents.events import ContextTrimmed, Event, ignore
 from unified_agents.middleware import CallNext
 from unified_agents.prompts import fenced
 from unified_agents.spec import TokenWindowSpec
-from unified_agents.tokens import family, tools_tokens
+from unified_agents.tokens import family, message_tokens, tools_tokens
 from unified_agents.window import Fitted, Ledger, Message, shorten
 from unified_agents.windows import known_window
 
@@ -44,10 +44,14 @@ class TokenWindow:
         Raises:
             ContextOverflowError: what may not be left out does not fit; with the numbers.
         """
-        budget = self.budget(request)
-        if budget is None or _at_most(request) <= budget:
-            return await self._or_halved(request, call_next)
-        return await call_next(await self._fitted(request, budget, call_next))
+        budget, sent = self.budget(request), request
+        if budget is not None and _at_most(request) > budget:
+            sent = await self._fitted(request, budget, call_next)
+        try:
+            return await call_next(sent)
+        except ContextOverflowError as error:
+            smaller = await self._halved(request, sent, error, call_next)
+        return await call_next(smaller)
 
     def budget(self, request: ChatRequest) -> int | None:
         """Tokens that messages and tools may take; None: no limit is known."""
@@ -64,50 +68,76 @@ class TokenWindow:
         sampling = request.model.sampling
         return int(sampling.get("max_tokens") or sampling.get("max_completion_tokens") or ANSWER_TOKENS)
 
-    async def _or_halved(self, request: ChatRequest, call_next: CallNext) -> ChatResponse:
+    async def _halved(self, request: ChatRequest, sent: ChatRequest, error: ContextOverflowError, call_next: CallNext) -> ChatRequest:
+        """Half of a request that its model found too large: one more attempt after the one that said so.
+
+        Raises:
+            ContextOverflowError: the model's own, when nothing can be left out.
+        """
+        counter = family(sent.model.model)
+        tools = tools_tokens(sent.tools, counter)
         try:
-            return await call_next(request)
-        except ContextOverflowError as error:
-            half = self._of(request).size(request) // 2
-            try:
-                smaller = await self._fitted(request, half, call_next)
-            except ContextOverflowError:
-                raise error from None  # nothing to leave out: the provider's own words say more
-        return await call_next(replace(smaller, attempt=request.attempt))
+            smaller = await self._fitted(
+                request, sum(message_tokens(message, counter) for message in sent.messages) // 2 + tools, call_next
+            )
+        except ContextOverflowError:
+            raise error from None
+        return replace(smaller, attempt=error.attempt + 1)
 
     async def _fitted(self, request: ChatRequest, budget: int, call_next: CallNext) -> ChatRequest:
         conversation, tools = self._of(request), tools_tokens(request.tools, family(request.model.model))
         try:
             fitted = conversation.ledger.fit(request.messages, budget - tools)
-            if fitted.dropped and self.settings.strategy == "summarize":
-                fitted = await self._summarized(request, conversation, budget - tools, call_next)
         except ContextOverflowError as error:
-            if error.status is not None:
-                raise  # the provider's, to the summary's own call
             beside = f" beside {tools:,} of tools" if tools else ""
             raise ContextOverflowError(f"{request.model.model}: {error}{beside}", model=request.model.model) from None
+        if fitted.dropped and self.settings.strategy == "summarize":
+            fitted = await self._summarized(request, conversation, fitted, budget - tools, call_next)
         if fitted.dropped or fitted.shortened:
             self._say(request, fitted, budget)
         return replace(request, messages=fitted.messages)
 
-    async def _summarized(self, request: ChatRequest, conversation: _Conversation, room: int, call_next: CallNext) -> Fitted:
-        """With a summary of what is left out. What was summed up before is not summed up again: the next summary goes on from it."""
+    async def _summarized(
+        self, request: ChatRequest, conversation: _Conversation, dropped: Fitted, room: int, call_next: CallNext
+    ) -> Fitted:
+        """With a summary of what is left out, where there is room and the model gives one; else without it.
+
+        What was summed up before is not summed up again: the next summary goes on from it.
+        """
         share = max(room // _SUMMARY_SHARE, _LEAST_SUMMARY)
-        fitted = conversation.ledger.fit(request.messages, room - share)
-        start, end = max(fitted.cut[0], conversation.upto), fitted.cut[1]
-        if end > start:
-            counter = family(request.model.model)
-            answer = await call_next(_summary_request(request, conversation.summary, request.messages[start:end], share))
-            if answer.text:  # else the next call asks for it again
-                conversation.summary, conversation.upto = shorten(answer.text, share - _SUMMARY_FRAME, counter), end
+        try:
+            fitted = conversation.ledger.fit(request.messages, room - share)
+            await self._sum_up(request, conversation, fitted.cut, share, room, call_next)
+        except ModelError:
+            return dropped
         head = fitted.cut[0]
         return replace(fitted, messages=[*fitted.messages[:head], *conversation.extra, *fitted.messages[head:]])
 
+    async def _sum_up(
+        self, request: ChatRequest, conversation: _Conversation, cut: tuple[int, int], share: int, room: int, call_next: CallNext
+    ) -> None:
+        """Bring the summary up to the end of the cut, in pieces that fit the window themselves."""
+        counter, start = family(request.model.model), max(cut[0], conversation.upto)
+        while start < cut[1]:
+            end = start + 1
+            while end < cut[1] and conversation.ledger.tokens(start, end + 1) < room // 2:
+                end += 1
+            said = shorten("\n\n".join(f"{m['role']}: {_text(m)}" for m in request.messages[start:end]), room // 2, counter)
+            answer = await call_next(_summary_request(request, conversation.summary, said, share))
+            if not answer.text:
+                return  # the next call asks for it again
+            conversation.summary, conversation.upto = shorten(answer.text, share - _SUMMARY_FRAME, counter), end
+            start = end
+
     def _of(self, request: ChatRequest) -> _Conversation:
+        """What is known of the request's conversation; nothing, when it is another one by the same name, or has none."""
         key = f"{request.conversation}\0{request.model.alias}"
-        if key not in self._memory:
-            self._memory[key] = _Conversation(Ledger(family(request.model.model)))
-        return self._memory[key]
+        known = self._memory.get(key) if request.conversation else None
+        if known is None or not known.ledger.take(request.messages):
+            known = _Conversation(Ledger(family(request.model.model)))
+            if request.conversation:
+                self._memory[key] = known
+        return known
 
     def _say(self, request: ChatRequest, fitted: Fitted, budget: int) -> None:
         self.emit(
@@ -133,14 +163,8 @@ class _Conversation:
             return []
         return [{"role": "user", "content": f"A summary of the earlier conversation, which is left out:\n{fenced(self.summary)}"}]
 
-    def size(self, request: ChatRequest) -> int:
-        """Tokens of all messages."""
-        self.ledger.take(request.messages)
-        return self.ledger.total
 
-
-def _summary_request(request: ChatRequest, summary: str, messages: Sequence[Message], tokens: int) -> ChatRequest:
-    said = "\n\n".join(f"{message['role']}: {_text(message)}" for message in messages)
+def _summary_request(request: ChatRequest, summary: str, said: str, tokens: int) -> ChatRequest:
     before = f"The summary so far:\n{fenced(summary)}\n\n" if summary else ""
     asked = (
         f"{before}What was said after it:\n{fenced(said)}\n\n"
@@ -150,7 +174,7 @@ def _summary_request(request: ChatRequest, summary: str, messages: Sequence[Mess
     model = replace(request.model, sampling={**request.model.sampling, name: tokens - _SUMMARY_FRAME})
     return replace(
         request, model=model, messages=[{"role": "user", "content": asked}], tools=(), response_format=None,
-        conversation=f"{request.conversation}/summary",
+        conversation=f"{request.conversation}/summary", attempt=1, kinds={},
     )  # fmt: skip
 
 

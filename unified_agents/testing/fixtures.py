@@ -12,6 +12,7 @@ import pytest
 
 from unified_agents.chat_models.providers import PROVIDERS
 from unified_agents.clock import SkippingClock, use_clock
+from unified_agents.engine import forget_shared
 from unified_agents.testing import ScriptedServer
 
 
@@ -29,7 +30,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def waits() -> Iterator[list[float]]:
-    """The seconds that layers waited: they take no time in tests."""
+    """The seconds that layers waited: they take no time in tests. No test sees another's open circuits."""
+    forget_shared()
     with use_clock(SkippingClock()) as clock:
         yield clock.slept
 

@@ -1,0 +1,1 @@
+"""Faults of models and networks, and the layers that meet them."""

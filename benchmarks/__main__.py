@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import fanout, faults, graph, overhead, startup
+from benchmarks import fanout, faults, graph, overhead, startup, window
 from benchmarks.common import Lab, Result, Settings
 
 BENCHMARKS: dict[str, Callable[[Lab, Settings], Result]] = {
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[Lab, Settings], Result]] = {
     "fanout": fanout.run,
     "faults": faults.run,
     "startup": startup.run,
+    "window": window.run,
 }
 
 

@@ -108,10 +108,10 @@ def _classic(world: World) -> CallNext:
 
 
 VARIANTS: dict[str, Callable[[World], CallNext]] = {
-    "ours, 8 attempts": _ours,
-    "ours, defaults": _defaults,
-    "no layers": lambda world: world.answer,
-    "consecutive breaker, 8 attempts": _classic,
+    "unified.8_attempts": _ours,
+    "unified.defaults": _defaults,
+    "handwritten.no_layers": lambda world: world.answer,
+    "handwritten.consecutive_breaker_8_attempts": _classic,
 }
 
 
@@ -149,7 +149,7 @@ def run(_lab: Lab, settings: Settings) -> Result:
             world = replace(template, dice=random.Random(7))  # noqa: S311  # as above
             request = ChatRequest(model=MAIN, fallbacks=fallbacks, messages=[{"role": "user", "content": "x"}])
             done = run_virtual(_runs(count, build(world), request))
-            result.rows.append(_row(case, name, world, done, count, targets.get(case) if name == "ours, 8 attempts" else None))
+            result.rows.append(_row(case, name, world, done, count, targets.get(case) if name == "unified.8_attempts" else None))
     result.rows.append(_cost(settings))
     return result
 
@@ -187,7 +187,7 @@ def _cost(settings: Settings) -> Row:
     cpu(layers)  # warm
     taken = cpu(layers)
     cells = {"completed": "", "calls": "", "openings": "", "into the dead model": ""}
-    return Row("200 calls in flight", "ours: ms of CPU a call, hop included", taken, cells, 0.3)
+    return Row("200 calls in flight", "unified.layers: ms of CPU a call, hop included", taken, cells, 0.3)
 
 
 async def _hop(call: CallNext, request: ChatRequest) -> ChatResponse:

@@ -52,7 +52,7 @@ class Ledger:
     """The counts of one growing conversation."""
 
     def __init__(self, counter: Family) -> None:
-        self._counter = counter
+        self.counter = counter
         self._first: Message | None = None
         self._last: Message | None = None
         self._sums = [0]  # of the tokens before each message
@@ -65,7 +65,7 @@ class Ledger:
         known = len(self._sums) - 1
         goes_on = known <= len(messages) and (known == 0 or (messages[0] is self._first and messages[known - 1] is self._last))
         if not goes_on:
-            self.__init__(self._counter)  # type: ignore[misc]  # a ledger of its own
+            self.__init__(self.counter)  # type: ignore[misc]  # a ledger of its own
             known = 0
         for index in range(known, len(messages)):
             self._add(index, messages[index])
@@ -80,7 +80,12 @@ class Ledger:
         if self._in_head and (role == "system" or (role == "user" and self._head == index)):
             self._head = index + 1
         self._in_head = self._in_head and role == "system"
-        self._sums.append(self._sums[-1] + message_tokens(message, self._counter))
+        self._sums.append(self._sums[-1] + message_tokens(message, self.counter))
+
+    @property
+    def head(self) -> int:
+        """How many messages at the beginning stay: system messages and the task's instruction."""
+        return self._head
 
     @property
     def total(self) -> int:
@@ -101,7 +106,7 @@ class Ledger:
         if self.total <= budget:
             return Fitted(list(messages), self.total)
         head, count = min(self._head, len(messages)), len(messages)
-        room = budget - PER_REPLY - self._sums[head] - sum(message_tokens(message, self._counter) for message in extra)
+        room = budget - PER_REPLY - self._sums[head] - sum(message_tokens(message, self.counter) for message in extra)
         last = self._safe[-1] if self._safe and self._safe[-1] >= head else head
         start = max(bisect_left(self._sums, self._sums[count] - room), head)
         safe = bisect_left(self._safe, start)
@@ -114,8 +119,8 @@ class Ledger:
     def _shortened(self, messages: Sequence[Message], head: int, last: int, budget: int, extra: Sequence[Message]) -> Fitted:
         """Head and last unit alone, the longest of their texts cut in the middle until all fits."""
         kept = [*messages[:head], *extra, *messages[last:]]
-        sizes = [message_tokens(message, self._counter) for message in kept]
-        texts = [self._counter.count(m["content"]) if isinstance(m.get("content"), str) else 0 for m in kept]
+        sizes = [message_tokens(message, self.counter) for message in kept]
+        texts = [self.counter.count(m["content"]) if isinstance(m.get("content"), str) else 0 for m in kept]
         over = sum(sizes) + PER_REPLY - budget
         targets = _lowered(texts, over)
         if targets is None:
@@ -125,10 +130,10 @@ class Ledger:
                 f"shortened below {least:,}"
             )
         made = [
-            m if target >= text else {**m, "content": shorten(m["content"], target, self._counter)}
+            m if target >= text else {**m, "content": shorten(m["content"], target, self.counter)}
             for m, text, target in zip(kept, texts, targets, strict=True)
         ]
-        tokens = PER_REPLY + sum(message_tokens(message, self._counter) for message in made)
+        tokens = PER_REPLY + sum(message_tokens(message, self.counter) for message in made)
         shortened = sum(target < text for text, target in zip(texts, targets, strict=True))
         return Fitted(made, tokens, (head, last), self.tokens(head, last), shortened)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from unified_agents.chat_models import ChatRequest, ChatResponse
@@ -23,6 +23,7 @@ SMALLEST_WINDOW = 4096
 
 _SUMMARY_SHARE = 8  # a summary may take this part of the budget
 _LEAST_SUMMARY, _SUMMARY_FRAME = 96, 32
+_CUT_TO = 0.7  # of the room, when a summary is made: then the next ones fit for a while
 _FEW, _FRAME, _LARGEST_FACTOR = 100, 16, 1.2
 
 
@@ -94,7 +95,7 @@ class TokenWindow:
         if fitted.dropped and self.settings.strategy == "summarize":
             fitted = await self._summarized(request, conversation, fitted, budget - tools, call_next)
         if fitted.dropped or fitted.shortened:
-            self._say(request, fitted, budget)
+            self._say(request, fitted, tools, budget)
         return replace(request, messages=fitted.messages)
 
     async def _summarized(
@@ -104,14 +105,15 @@ class TokenWindow:
 
         What was summed up before is not summed up again: the next summary goes on from it.
         """
+        if (kept := conversation.going_on(request.messages, room)) is not None:
+            return kept
         share = max(room // _SUMMARY_SHARE, _LEAST_SUMMARY)
         try:
-            fitted = conversation.ledger.fit(request.messages, room - share)
+            fitted = conversation.ledger.fit(request.messages, int((room - share) * _CUT_TO))
             await self._sum_up(request, conversation, fitted.cut, share, room, call_next)
         except ModelError:
             return dropped
-        head = fitted.cut[0]
-        return replace(fitted, messages=[*fitted.messages[:head], *conversation.extra, *fitted.messages[head:]])
+        return conversation.going_on(request.messages, room) or dropped
 
     async def _sum_up(
         self, request: ChatRequest, conversation: _Conversation, cut: tuple[int, int], share: int, room: int, call_next: CallNext
@@ -139,11 +141,11 @@ class TokenWindow:
                 self._memory[key] = known
         return known
 
-    def _say(self, request: ChatRequest, fitted: Fitted, budget: int) -> None:
+    def _say(self, request: ChatRequest, fitted: Fitted, tools: int, budget: int) -> None:
         self.emit(
             ContextTrimmed(
                 task=request.task, agent=request.agent, model=request.model.model, dropped=fitted.dropped, dropped_tokens=fitted.dropped_tokens,
-                shortened=fitted.shortened, tokens=fitted.tokens, budget=budget,
+                shortened=fitted.shortened, tokens=fitted.tokens + tools, budget=budget,
             )
         )  # fmt: skip
 
@@ -155,6 +157,17 @@ class _Conversation:
     ledger: Ledger
     summary: str = ""
     upto: int = 0  # the messages before this one are in the summary
+
+    def going_on(self, messages: Sequence[Message], room: int) -> Fitted | None:
+        """With the summary as it is, while what came after it fits: a new one is made only when that is no longer so."""
+        head, count = self.ledger.head, len(messages)
+        if not self.summary or self.upto <= head:
+            return None
+        tokens = self.ledger.total - self.ledger.tokens(head, self.upto) + sum(message_tokens(m, self.ledger.counter) for m in self.extra)
+        if tokens > room:
+            return None
+        kept = [*messages[:head], *self.extra, *messages[self.upto : count]]
+        return Fitted(kept, tokens, (head, self.upto), self.ledger.tokens(head, self.upto))
 
     @property
     def extra(self) -> list[Message]:

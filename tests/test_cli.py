@@ -196,9 +196,7 @@ UNSUPPORTED: dict[str, tuple[str, str]] = {
     "memory": ("memory: true\n", "memory"),
     "stream": ("stream: true\n", "stream"),
     "budget": ("budget: {tokens: 5}\n", "budget"),
-    "token_window": ("token_window: {limit: 100}\n", "token_window"),
     "journal": ("journal: {store: sqlite:///x.db}\n", "journal"),
-    "fallback_backend": ("fallback_backend: crewai\n", "fallback_backend"),
 }
 
 

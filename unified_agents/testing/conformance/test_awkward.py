@@ -113,12 +113,12 @@ def test_braces_and_json_in_texts_arrive_as_meant(server: ScriptedServer, backen
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\n"])
 def test_an_empty_answer_is_a_failure(server: ScriptedServer, backend: str, text: str) -> None:
-    """Nothing is no answer: the task fails after its one request."""
-    server.reply("MARK", text)
+    """Nothing is no answer: the task fails when the one that was asked for again is empty too."""
+    server.reply("MARK", text, forever=True)
     with pytest.raises(RunError) as caught:
         run_team(TeamSpec(tasks=[TaskSpec(name="t", description="MARK", agent=AGENT)], models={"default": server.model()}), backend=backend)
     assert type(caught.value).__name__ == "EmptyAnswerError"
-    assert len(server.requests) == 1
+    assert len(server.requests) == 2
 
 
 def test_a_result_is_json(server: ScriptedServer, backend: str) -> None:

@@ -881,9 +881,9 @@ CHATS: dict[str, Case] = {
         output="B1", notes={"t": ["ann failed: DelegationError: writer failed: BadRequestError"]},
     ),
     "a chat is bounded by its task's time": Case(
-        agents=[ANN, agent("bob", fallback="deputy"), DEPUTY], tasks=[chat("ann", "bob", timeout=0.7)],
-        says={"ann": ["A1"], "bob": [Reply(text="LATE", delay=1.0)]}, asks="ann bob",
-        error=("TaskTimeoutError", "longer than 0.7 s"), messages=["ann > broadcast turn: A1"],
+        agents=[ANN, agent("bob", fallback="deputy"), DEPUTY], tasks=[chat("ann", "bob", timeout=2.5)],
+        says={"ann": ["A1"], "bob": [Reply(text="LATE", delay=3.0)]}, asks="ann bob",
+        error=("TaskTimeoutError", "longer than 2.5 s"), messages=["ann > broadcast turn: A1"],
     ),
     "a chat beside an agent is refused": Case(
         agents=[ANN, BOB], tasks=[task("t", "ann", participants=["ann", "bob"])],
@@ -983,14 +983,14 @@ FALLBACKS: dict[str, Case] = {
         refused=["fallback: a cycle"],
     ),
     "a fallback has the whole time of the task again": Case(
-        agents=[agent("ann", fallback="bob"), BOB], tasks=[task("t", "ann", timeout=0.7)],
-        says={"ann": [Reply(text="LATE", delay=1.0)], "bob": [Reply(text="DONE", delay=0.2)]}, asks="ann bob",
+        agents=[agent("ann", fallback="bob"), BOB], tasks=[task("t", "ann", timeout=2.5)],
+        says={"ann": [Reply(text="LATE", delay=3.0)], "bob": [Reply(text="DONE", delay=0.2)]}, asks="ann bob",
         output="DONE", ends={"t": {"agent": "bob", "attempts": 2}}, notes={"t": ["ann failed: TaskTimeoutError"]},
     ),
     "a coworker that is too slow takes the task's time, not its own fallback's": Case(
         agents=[agent("lead", delegates_to=["writer"], fallback="deputy"), agent("writer", fallback="editor"), EDITOR, DEPUTY],
-        tasks=[task("t", "lead", timeout=0.7)],
-        says={"lead": [hand("writer", "WORK")], "writer": [Reply(text="LATE", delay=1.0)], "deputy": ["DONE"]}, asks="lead writer deputy",
+        tasks=[task("t", "lead", timeout=2.5)],
+        says={"lead": [hand("writer", "WORK")], "writer": [Reply(text="LATE", delay=3.0)], "deputy": ["DONE"]}, asks="lead writer deputy",
         output="DONE", notes={"t": ["lead failed: TaskTimeoutError"]},
     ),
 }  # fmt: skip
@@ -1048,12 +1048,12 @@ PEOPLE: dict[str, Case] = {
         turns=["t boss"], error=("EmptyAnswerError", "boss answered with no text"),
     ),
     "a person's time is not the task's": Case(
-        agents=[agent("lead", delegates_to=["boss"]), person("boss")], tasks=[task("t", "lead", timeout=0.7)], people={"boss": [1.0]},
+        agents=[agent("lead", delegates_to=["boss"]), person("boss")], tasks=[task("t", "lead", timeout=2.5)], people={"boss": [3.0]},
         says={"lead": [ask("boss", "MAY I?"), "DONE"]}, asks="lead lead",
         turns=["t boss"], output="DONE",
     ),
     "a person's time is not a chat's": Case(
-        agents=[person("boss"), ANN], tasks=[chat("boss", "ann", timeout=0.7, max_rounds=2)], people={"boss": [1.0]},
+        agents=[person("boss"), ANN], tasks=[chat("boss", "ann", timeout=2.5, max_rounds=2)], people={"boss": [3.0]},
         says={"ann": ["A1"]}, asks="ann",
         turns=["t boss"], output="A1",
     ),

@@ -50,8 +50,9 @@ class CircuitBreaking:
             CircuitOpenError: it would not.
         """
         breaker = self.breaker(model)
-        with self._watching(breaker):
-            breaker.check()
+        if not breaker.closed:
+            with self._watching(breaker):
+                breaker.check()
 
     def breaker(self, model: ModelConfig) -> CircuitBreaker:
         """The breaker of a model, address and key; with other settings it is another one."""

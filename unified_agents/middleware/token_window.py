@@ -45,8 +45,9 @@ class TokenWindow:
         Raises:
             ContextOverflowError: what may not be left out does not fit; with the numbers.
         """
-        budget, sent = self.budget(request), request
-        if budget is not None and _at_most(request) > budget:
+        most = _at_most(request)
+        budget, sent = self.budget(request, most), request
+        if budget is not None and most > budget:
             sent = await self._fitted(request, budget, call_next)
         try:
             return await call_next(sent)
@@ -54,10 +55,10 @@ class TokenWindow:
             smaller = await self._halved(request, sent, error, call_next)
         return await call_next(smaller)
 
-    def budget(self, request: ChatRequest) -> int | None:
-        """Tokens that messages and tools may take; None: no limit is known."""
+    def budget(self, request: ChatRequest, most: float) -> int | None:
+        """Tokens that messages and tools may take; None: no limit is known. `most`: what the request cannot exceed."""
         window = request.model.context_window
-        if window is None and _at_most(request) > SMALLEST_WINDOW - self._answer(request):
+        if window is None and most > SMALLEST_WINDOW - self._answer(request):
             window = known_window(request.model.model)
         limit = min((size for size in (window, self.settings.limit) if size is not None), default=None)
         if limit is None:

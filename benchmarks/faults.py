@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import statistics
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from benchmarks.common import Lab, Result, Row, Settings
 from unified_agents.chat_models import ChatRequest, ChatResponse
@@ -166,17 +168,17 @@ def _row(case: str, name: str, world: World, done: int, count: int, target: floa
 
 
 def _cost(settings: Settings) -> Row:
-    """CPU of the layers: 200 calls in flight from another loop, minus the same through nothing, in milliseconds a call."""
-    rounds = settings.size(20, 1)
+    """CPU of the layers and the hop: 200 calls in flight from another loop, minus the model alone, in milliseconds a call; median of turns."""
+    turns, rounds = settings.size(7, 1), settings.size(5, 1)
+    request = ChatRequest(model=MAIN, messages=[{"role": "user", "content": "x"}])
 
     async def instant(request: ChatRequest) -> ChatResponse:
         await asyncio.sleep(0.01)
         return ChatResponse("ok", request.model.model)
 
     async def together(call: CallNext) -> None:
-        request = ChatRequest(model=MAIN, messages=[{"role": "user", "content": "x"}])
         for _ in range(rounds):
-            await asyncio.gather(*(_hop(call, request) for _ in range(200)))
+            await asyncio.gather(*(call(request) for _ in range(200)))
 
     def cpu(call: CallNext) -> float:
         began = time.process_time()
@@ -184,10 +186,10 @@ def _cost(settings: Settings) -> Row:
         return (time.process_time() - began) / (rounds * 200) * 1000
 
     layers = chain(default_middleware(), instant)
-    cpu(layers)  # warm
-    taken = cpu(layers)
+    cpu(partial(_hop, layers))  # warm
+    taken = [cpu(partial(_hop, layers)) - cpu(instant) for _ in range(turns)]
     cells = {"completed": "", "calls": "", "openings": "", "into the dead model": ""}
-    return Row("200 calls in flight", "unified.layers: ms of CPU a call, hop included", taken, cells, 0.3)
+    return Row("200 calls in flight", "unified.layers: ms of CPU a call, hop included", statistics.median(taken), cells, 0.3)
 
 
 async def _hop(call: CallNext, request: ChatRequest) -> ChatResponse:

@@ -18,7 +18,8 @@ import logging
 import random
 import threading
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
 from unified_agents.clock import Clock, sleep_unless
@@ -128,23 +129,20 @@ class CircuitBreaker:
         Raises:
             CircuitOpenError: it was not called.
         """
-        permit = self.acquire()
-        try:
-            value = function(*arguments, **options)
-        except Exception:
-            permit.fail()
-            raise
-        except BaseException:
-            permit.give_back()
-            raise
-        permit.succeed()
-        return value
+        with self._settling():
+            return function(*arguments, **options)
 
     async def call_async(self, function: Callable[..., Awaitable[T]], *arguments: Any, **options: Any) -> T:
         """As `call`; a cancelled call has no vote."""
+        with self._settling():
+            return await function(*arguments, **options)
+
+    @contextmanager
+    def _settling(self) -> Iterator[None]:
+        """One call: an exception is a failure, a cancellation or an interrupt no vote."""
         permit = self.acquire()
         try:
-            value = await function(*arguments, **options)
+            yield
         except Exception:
             permit.fail()
             raise
@@ -152,7 +150,6 @@ class CircuitBreaker:
             permit.give_back()
             raise
         permit.succeed()
-        return value
 
     async def changed(self, seconds: float) -> None:
         """Wait for the next transition or a free probe, `seconds` at most."""

@@ -8,18 +8,17 @@ error crosses a framework: it is kept here, the framework meets a blank `Convers
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from unified_agents import prompts
 from unified_agents.answers import Accepted, AnswerDesk, Fault, response_format, schema_text, write_output
-from unified_agents.chat_models import ChatRequest, ChatResponse, Message, clean_text, monotonic
+from unified_agents.chat_models import ChatRequest, ChatResponse, Message, clean_text
 from unified_agents.deadline import Deadline
 from unified_agents.delegation import Teamwork
-from unified_agents.engine import engine, in_thread, within
+from unified_agents.engine import engine, in_thread
 from unified_agents.errors import DelegationError, EmptyAnswerError, LimitExceededError, RunCancelledError, TaskError, TaskTimeoutError
 from unified_agents.plan import Member, Step
 from unified_agents.post import Post
@@ -31,8 +30,6 @@ from unified_agents.tools.teamwork import DELEGATE
 
 if TYPE_CHECKING:
     from unified_agents.walk import Seam
-
-T = TypeVar("T")
 
 MAX_ITERATIONS = 25
 _LAST_CALL = "No tool calls are left. Give your final answer now."
@@ -79,8 +76,6 @@ class Conversation:
         self.error: BaseException | None = None
         self.turn = 0
         """Calls so far."""
-        self.started_at = datetime.now(timezone.utc)
-        self._started = monotonic()
         self._transcript: list[Message] = []
         self._awaiting = False
         self._reminded = False
@@ -120,11 +115,6 @@ class Conversation:
     def context_text(self) -> str:
         """The outputs alone, for frameworks that word the task themselves."""
         return prompts.context_text(self.brief.earlier, self.brief.failures)
-
-    @property
-    def duration_s(self) -> float:
-        """Seconds since the task was given to the agent."""
-        return monotonic() - self._started
 
     @property
     def ended(self) -> bool:
@@ -188,7 +178,7 @@ class Conversation:
     async def _try(self, messages: Sequence[Message]) -> ChatResponse | None:
         """The next answer, or None when the conversation failed and `error` is set."""
         try:
-            return await self.seam.guard(self._bounded(lambda: self._next(messages)))
+            return await self.seam.guard(self.brief.deadline.bound(lambda: self._next(messages)))
         except asyncio.CancelledError as error:
             self.error = error
             self._desk.cancel()
@@ -204,15 +194,10 @@ class Conversation:
         with self.brief.deadline.paused():
             return await self.seam.review.ask(review)
 
-    async def _bounded(self, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of `work`, unless the task's time is up before."""
-        late = TaskTimeoutError(f"the task took longer than {self.brief.deadline.seconds:g} s")
-        return await within(work(), self.brief.deadline.left, late)
-
     async def _call_tool(self, call_id: str) -> str:
         """Bounded by the task's deadline, which the next `chat` then reports."""
         try:
-            return await self.seam.guard(self._bounded(lambda: self._desk.run(call_id)))
+            return await self.seam.guard(self.brief.deadline.bound(lambda: self._desk.run(call_id)))
         except TaskTimeoutError as error:
             self.error = self.error or error
             self._desk.cancel()

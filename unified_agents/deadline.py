@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from unified_agents.clock import clock
+from unified_agents.engine import within
+from unified_agents.errors import TaskTimeoutError
+
+T = TypeVar("T")
 
 TASK_TIMEOUT = 600.0
 
@@ -22,6 +27,14 @@ class Deadline:
     def left(self) -> float:
         """Seconds until the end."""
         return self._end - (self._since if self._questions else clock().now())
+
+    async def bound(self, work: Callable[[], Awaitable[T]]) -> T:
+        """The result of `work`, unless the time is up before.
+
+        Raises:
+            TaskTimeoutError: it is.
+        """
+        return await within(work(), self.left, TaskTimeoutError(f"the task took longer than {self.seconds:g} s"))
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from unified_agents import prompts
 from unified_agents.answers import write_output
 from unified_agents.chat_models import ChatRequest
 from unified_agents.conversation import Brief, Conversation
-from unified_agents.engine import called, in_thread, within
+from unified_agents.engine import called, in_thread
 from unified_agents.errors import TaskError, TaskTimeoutError, did_you_mean, failure_text
 from unified_agents.messages import BROADCAST, Message
 from unified_agents.plan import Member
@@ -64,15 +64,11 @@ class GroupChat:
         if self.ended or (self._open is not None and not self._open.ended):
             return None  # over, or the framework gave a turn up: the walk tells them apart by `ended`
         try:
-            self._open = await self._seam.guard(self._bounded())
+            self._open = await self._seam.guard(self._brief.deadline.bound(self._next))
         except Exception as error:  # noqa: BLE001  # of a selection call, a selector or a file: it belongs to this task
             self._open, self.error = None, error
         self.ended = self._open is None
         return self._open
-
-    async def _bounded(self) -> Conversation | None:
-        late = TaskTimeoutError(f"the task took longer than {self._brief.deadline.seconds:g} s")
-        return await within(self._next(), self._brief.deadline.left, late)
 
     async def _next(self) -> Conversation | None:
         if self._open is not None and self._open.answer is None:

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from pydantic import BaseModel
 
 from unified_agents.chat_models import ChatRequest, ChatResponse, Message, answer
 from unified_agents.deadline import Deadline
@@ -60,6 +63,13 @@ class ManagedModel:
         layers = [*default_middleware(resilience=team.resilience, token_window=team.token_window, extra=middleware, emit=emit), Trace(emit)]
         self._call = chain(layers, self._answer)
 
+    @classmethod
+    def of(cls, model: str, options: Mapping[str, Any]) -> ManagedModel:
+        """One whose options stand beside the fields of a ModelSpec, as the frameworks' own constructors have them."""
+        ours = set(inspect.signature(cls).parameters) & set(options)
+        fields = {name: value for name, value in options.items() if name not in ours}
+        return cls({"model": model, **fields}, **{name: options[name] for name in ours})
+
     @property
     def name(self) -> str:
         """The first model's name, as it is sent."""
@@ -108,3 +118,8 @@ class ManagedModel:
 
 def _spec(value: str | Mapping[str, Any]) -> ModelSpec:
     return ModelSpec(model=value) if isinstance(value, str) else ModelSpec.model_validate(dict(value))
+
+
+def json_format(schema: type[BaseModel]) -> dict[str, Any]:
+    """What asks on the wire for an instance of a pydantic class."""
+    return {"type": "json_schema", "json_schema": {"name": schema.__name__, "schema": schema.model_json_schema()}}

@@ -27,9 +27,7 @@ from autogen_core.models import (
 from autogen_core.tools import Tool, ToolSchema
 from pydantic import BaseModel
 
-from unified_agents.managed import ManagedModel
-
-_OURS = ("fallbacks", "resilience", "token_window", "middleware", "on_event", "timeout")
+from unified_agents.managed import ManagedModel, json_format
 
 
 class ManagedChatCompletionClient(ChatCompletionClient):
@@ -44,8 +42,7 @@ class ManagedChatCompletionClient(ChatCompletionClient):
     """
 
     def __init__(self, model: str, **options: Any) -> None:
-        ours = {name: options.pop(name) for name in _OURS if name in options}
-        self._managed = ManagedModel({"model": model, **options}, **ours)
+        self._managed = ManagedModel.of(model, options)
         self._used = RequestUsage(prompt_tokens=0, completion_tokens=0)
 
     async def create(
@@ -147,4 +144,4 @@ def _format(wanted: bool | type[BaseModel] | None) -> dict[str, Any] | None:
         return None
     if wanted is True:
         return {"type": "json_object"}
-    return {"type": "json_schema", "json_schema": {"name": wanted.__name__, "schema": wanted.model_json_schema()}}
+    return json_format(wanted)

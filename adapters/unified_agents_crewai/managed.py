@@ -15,9 +15,8 @@ from pydantic import BaseModel, PrivateAttr
 
 from unified_agents.chat_models import ChatResponse
 from unified_agents.errors import ContextOverflowError, ModelError
-from unified_agents.managed import ManagedModel
+from unified_agents.managed import ManagedModel, json_format
 
-_OURS = ("fallbacks", "resilience", "token_window", "middleware", "on_event", "timeout")
 _KEPT = ("role", "content", "tool_calls", "tool_call_id", "name")  # CrewAI adds marks of its own to messages
 
 
@@ -45,8 +44,7 @@ class ManagedLLM(BaseLLM):
     _managed: ManagedModel = PrivateAttr()
 
     def __init__(self, model: str, **options: Any) -> None:
-        ours = {name: options.pop(name) for name in _OURS if name in options}
-        managed = ManagedModel({"model": model, **options}, **ours)
+        managed = ManagedModel.of(model, options)
         super().__init__(model=managed.name)
         self._managed = managed
 
@@ -56,7 +54,7 @@ class ManagedLLM(BaseLLM):
     ) -> Any:  # fmt: skip
         """The model's answer as CrewAI takes it: a text, tool calls, or an instance of `response_model`."""
         try:
-            response = self._managed.ask_blocking(_plain(messages), tools or (), _format(response_model))
+            response = self._managed.ask_blocking(_plain(messages), tools or (), json_format(response_model) if response_model else None)
         except ModelError as error:
             failure = ManagedCallError(error)
         else:
@@ -99,9 +97,3 @@ def _plain(messages: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
     if isinstance(messages, str):
         return [{"role": "user", "content": messages}]
     return [{key: message[key] for key in _KEPT if message.get(key) is not None} for message in messages]
-
-
-def _format(response_model: type[BaseModel] | None) -> dict[str, Any] | None:
-    if response_model is None:
-        return None
-    return {"type": "json_schema", "json_schema": {"name": response_model.__name__, "schema": response_model.model_json_schema()}}

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import aiohttp
 import httpx
 import openai
+import openai.resources.chat  # the SDK would load it inside the first request: half a second on the engine's loop, within that attempt's timeout
 from aiohttp.abc import AbstractResolver, ResolveResult
 from httpx_aiohttp import AiohttpTransport
 

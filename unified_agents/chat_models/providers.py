@@ -50,6 +50,10 @@ _METADATA_HOSTS = frozenset({"metadata.google.internal", "metadata", "instance-d
 _METADATA_ADDRESSES = frozenset({ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200")})
 
 
+ANSWER_TOKENS = 1024
+"""What an answer may take where `max_tokens` is unset."""
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """A model ready to be called: the spec with everything looked up. `alias` is its name in `models:`."""
@@ -73,6 +77,11 @@ class ModelConfig:
     def identity(self) -> tuple[str, str, str]:
         """What has one health and one quota: the address, the model, and the key (never shown)."""
         return self.base_url, self.model, self.api_key.get_secret_value() if self.api_key else ""
+
+    @property
+    def answer_tokens(self) -> int:
+        """What an answer may take at most: `max_tokens`, under whichever name it is sent."""
+        return int(self.sampling.get("max_tokens") or self.sampling.get("max_completion_tokens") or ANSWER_TOKENS)
 
     @property
     def model(self) -> str:

@@ -20,9 +20,6 @@ from unified_agents.middleware import CallNext
 from unified_agents.middleware.retry import LONGEST_PAUSE
 from unified_agents.spec import RateLimitSpec
 
-ANSWER_TOKENS = 1024
-"""What an answer may take where `max_tokens` is unset."""
-
 _WORTH_SAYING = 0.5  # seconds
 
 
@@ -137,8 +134,7 @@ def _waited(request: ChatRequest, seconds: float, reason: str) -> CallWaited:
 def estimate(request: ChatRequest) -> float:
     """Tokens that a call may take: a quarter of its characters, and the longest answer."""
     text = json.dumps([*request.messages, *request.tools], ensure_ascii=False, default=str)
-    sampling = request.model.sampling
-    return len(text) / 4 + float(sampling.get("max_tokens") or sampling.get("max_completion_tokens") or ANSWER_TOKENS)
+    return len(text) / 4 + request.model.answer_tokens
 
 
 class TokenBucket:

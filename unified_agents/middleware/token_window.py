@@ -15,9 +15,6 @@ from unified_agents.tokens import family, message_tokens, tools_tokens
 from unified_agents.window import Fitted, Ledger, Message, shorten
 from unified_agents.windows import known_window
 
-ANSWER_TOKENS = 1024
-"""What is kept free for an answer where `max_tokens` is unset."""
-
 SMALLEST_WINDOW = 4096
 """What every model takes: a request below it needs no look at the price list, which takes a quarter of a second to load."""
 
@@ -58,17 +55,12 @@ class TokenWindow:
     def budget(self, request: ChatRequest, most: float) -> int | None:
         """Tokens that messages and tools may take; None: no limit is known. `most`: what the request cannot exceed."""
         window = request.model.context_window
-        if window is None and most > SMALLEST_WINDOW - self._answer(request):
+        if window is None and most > SMALLEST_WINDOW - request.model.answer_tokens:
             window = known_window(request.model.model)
         limit = min((size for size in (window, self.settings.limit) if size is not None), default=None)
         if limit is None:
             return None
-        return limit - self._answer(request)
-
-    @staticmethod
-    def _answer(request: ChatRequest) -> int:
-        sampling = request.model.sampling
-        return int(sampling.get("max_tokens") or sampling.get("max_completion_tokens") or ANSWER_TOKENS)
+        return limit - request.model.answer_tokens
 
     async def _halved(self, request: ChatRequest, sent: ChatRequest, error: ContextOverflowError, call_next: CallNext) -> ChatRequest:
         """Half of a request that its model found too large: one more attempt after the one that said so.

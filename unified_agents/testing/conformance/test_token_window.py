@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from unified_agents import AgentSpec, RunError, RunResult, TaskSpec, TeamSpec, run_team
+from unified_agents.chat_models.providers import ANSWER_TOKENS
 from unified_agents.events import ContextTrimmed, Event
-from unified_agents.middleware.token_window import ANSWER_TOKENS
 from unified_agents.testing import Reply, Request, ScriptedServer, call
 from unified_agents.tokens import count_tokens, family, tools_tokens
 

@@ -28,8 +28,6 @@ class Engine:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.pid = os.getpid()
-        self.shared: dict[Any, Any] = {}
-        """What all runs of the process share and this loop owns: breakers, limiters. Made anew after a fork, as the loop is."""
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._thread = threading.Thread(target=self._run, name="unified-agents-engine", daemon=True)
         self._thread.start()
@@ -116,21 +114,16 @@ def engine() -> Engine:
 
 
 def shared() -> dict[Any, Any]:
-    """State that all runs of this process share. Used on the engine's loop; on a loop of somebody else's (a test's) it is that loop's own."""
-    current = engine()
-    if current.inside:
-        return current.shared
-    loop = asyncio.get_running_loop()
-    return _elsewhere.setdefault(loop, {})
+    """State of the running loop: on the engine's, what all runs of this process share (breakers, limiters). Made anew after a fork, as the loop is."""
+    return _shared.setdefault(asyncio.get_running_loop(), {})
 
 
 def forget_shared() -> None:
     """Let the next run begin as in a new process: no breaker open, no limit used. For tests."""
-    if _engine is not None:
-        _engine.shared.clear()
+    _shared.clear()
 
 
-_elsewhere: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, Any]] = weakref.WeakKeyDictionary()
+_shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
 
 def _forget_lock() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from aiolimiter import AsyncLimiter
@@ -41,7 +41,8 @@ class RateLimit:
         """
         gate = _gate(request)
         self.check(request.model)
-        async with gate.passed(request, self.emit, self.check) as reserved:
+        async with gate.slots:
+            reserved = await gate.passed(request, self.emit, self.check)
             try:
                 response = await call_next(request)
             except CircuitOpenError:
@@ -69,14 +70,14 @@ class Gate:
     """What one model lets through. Lives on the engine's loop."""
 
     limits: RateLimitSpec
-    _paused_until: float = 0.0
-    _slots: asyncio.Semaphore | None = field(init=False)
+    slots: asyncio.Semaphore | contextlib.nullcontext[None] = field(init=False)
+    _paused_until: float = field(default=0.0, init=False)
     _requests: AsyncLimiter | None = field(init=False)
     _tokens: TokenBucket | None = field(init=False)
 
     def __post_init__(self) -> None:
         limits = self.limits
-        self._slots = asyncio.Semaphore(limits.concurrency) if limits.concurrency else None
+        self.slots = asyncio.Semaphore(limits.concurrency) if limits.concurrency else contextlib.nullcontext()
         self._requests = AsyncLimiter(limits.requests_per_minute, 60) if limits.requests_per_minute else None
         self._tokens = TokenBucket(limits.tokens_per_minute) if limits.tokens_per_minute else None
 
@@ -84,26 +85,22 @@ class Gate:
         """Let nobody through for some seconds: the provider said so."""
         self._paused_until = max(self._paused_until, clock().now() + seconds)
 
-    @contextlib.asynccontextmanager
-    async def passed(
-        self, request: ChatRequest, emit: Callable[[Event], None], check: Callable[[ModelConfig], None]
-    ) -> AsyncIterator[float]:
-        """Within it the call may be made; gives the tokens that were reserved for it."""
-        async with self._slots or contextlib.nullcontext():
-            began = clock().now()
-            reserved = await self._tokens.reserve(estimate(request)) if self._tokens else 0.0
-            try:
-                check(request.model)  # it may have opened while this call waited
-                if self._requests is not None:
-                    await self._requests.acquire()
-                waited = clock().now() - began
-                if waited >= _WORTH_SAYING:
-                    emit(_waited(request, waited, "is at its rate_limit"))
-                await self._resumed(request, emit)
-            except BaseException:
-                self.give_back(reserved)
-                raise
-            yield reserved
+    async def passed(self, request: ChatRequest, emit: Callable[[Event], None], check: Callable[[ModelConfig], None]) -> float:
+        """Wait until the call may be made, one of the `slots` in hand; the tokens that were reserved for it."""
+        began = clock().now()
+        reserved = await self._tokens.reserve(estimate(request)) if self._tokens else 0.0
+        try:
+            check(request.model)  # it may have opened while this call waited
+            if self._requests is not None:
+                await self._requests.acquire()
+            waited = clock().now() - began
+            if waited >= _WORTH_SAYING:
+                emit(_waited(request, waited, "is at its rate_limit"))
+            await self._resumed(request, emit)
+        except BaseException:
+            self.give_back(reserved)
+            raise
+        return reserved
 
     def give_back(self, reserved: float) -> None:
         """What was reserved for a call that was not made."""

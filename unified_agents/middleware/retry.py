@@ -52,10 +52,14 @@ class Retry:
             ModelError: the last attempt's.
         """
         call = _Call(self, request)
+        try:
+            return await call.attempt(call_next)  # most calls are answered at once; only the others pay for tenacity
+        except ModelError as error:
+            call.failed = error
         retrying = tenacity.AsyncRetrying(
             sleep=clock().sleep, wait=call.wait, retry=tenacity.retry_if_exception(call.may_pass), before_sleep=call.announce, reraise=True
         )
-        return await retrying(call.attempt, call_next)
+        return await retrying(call.again, call_next)
 
 
 class _Call:
@@ -66,6 +70,7 @@ class _Call:
         self._number = request.attempt - 1
         self._kinds: Counter[type[ModelError]] = Counter(request.kinds)
         self._delay = 0.0
+        self.failed: ModelError | None = None
 
     async def attempt(self, call_next: CallNext) -> ChatResponse:
         self._number += 1
@@ -76,6 +81,13 @@ class _Call:
             if isinstance(error, CircuitOpenError):
                 error.kinds = self._kinds
             raise
+
+    async def again(self, call_next: CallNext) -> ChatResponse:
+        """What tenacity repeats; its first time is the attempt that was made before it, and failed."""
+        failed, self.failed = self.failed, None
+        if failed is not None:
+            raise failed
+        return await self.attempt(call_next)
 
     def may_pass(self, error: BaseException) -> bool:
         """Whether asking again may help: the kind, the count, and the time that is left."""

@@ -19,7 +19,9 @@ from unified_agents.events import Listener, shielded
 from unified_agents.middleware import Middleware, chain, default_middleware
 from unified_agents.middleware.trace import Trace
 from unified_agents.model_choice import chat_models, resolve_models
-from unified_agents.spec import AgentSpec, ModelSpec, ResilienceSpec, TaskSpec, TeamSpec, TokenWindowSpec
+from unified_agents.pricing import Prices, unpriced
+from unified_agents.spec import AgentSpec, BudgetSpec, ModelSpec, PriceSpec, ResilienceSpec, TaskSpec, TeamSpec, TokenWindowSpec
+from unified_agents.spending import Spending
 
 Model = str | ModelSpec | Mapping[str, Any]
 
@@ -32,17 +34,20 @@ class ManagedModel:
         fallbacks: the next models, in order, each as `model`.
         token_window: the limit of a request, and what is done about a larger one.
         resilience: retry, circuit breaker and timeout; absent: the defaults of a team.
+        budget: what all calls of this object may take together; its seconds begin with the first call.
+        prices: USD per million tokens by PROVIDER/NAME, for a `budget` in USD; they win over the known ones.
         middleware: extra layers around each call, outermost first.
         on_event: called with each Event (retries, waits, breaker transitions, attempts).
         timeout: seconds for one call as a whole, with all of its attempts and waits.
 
     Raises:
-        SpecError: a model is unknown, or its key is missing.
+        SpecError: a model is unknown, its key is missing, or `budget` is in USD and its price is not known.
     """
 
     def __init__(
         self, model: Model, *, fallbacks: Sequence[Model] = (), resilience: ResilienceSpec | Mapping[str, Any] | None = None,
         token_window: TokenWindowSpec | Mapping[str, Any] | None = None,
+        budget: BudgetSpec | Mapping[str, Any] | None = None, prices: Mapping[str, PriceSpec | Mapping[str, float]] | None = None,
         middleware: Sequence[Middleware] = (), on_event: Listener | None = None, timeout: float | None = None,
     ) -> None:  # fmt: skip
         names = ["default", *(f"fallback_{index + 1}" for index in range(len(fallbacks)))]
@@ -53,15 +58,22 @@ class ManagedModel:
             models=models, agents=[AgentSpec(name="agent", instructions="-", model=names)], tasks=[TaskSpec(name="call", description="-", agent="agent")],
             resilience=ResilienceSpec.model_validate(resilience) if isinstance(resilience, Mapping) else resilience,
             token_window=TokenWindowSpec.model_validate(token_window) if isinstance(token_window, Mapping) else token_window,
+            budget=BudgetSpec.model_validate(budget) if isinstance(budget, Mapping) else budget, prices=prices or {},
         )  # fmt: skip
         configs, problems = resolve_models(team, {})
+        costs = Prices(team.prices)
+        if team.budget is not None and team.budget.usd is not None:
+            problems += unpriced(costs, configs.values())
         if problems:
             raise SpecError(problems)
+        self._spending = Spending(team.budget, costs)
         self._timeout = timeout
         self._configs, self._models = [configs[name] for name in names], chat_models(configs, {})
         emit = shielded(on_event)
-        layers = [*default_middleware(resilience=team.resilience, token_window=team.token_window, extra=middleware, emit=emit), Trace(emit)]
-        self._call = chain(layers, self._answer)
+        layers = default_middleware(
+            resilience=team.resilience, token_window=team.token_window, spending=self._spending, extra=middleware, emit=emit
+        )
+        self._call = chain([*layers, Trace(emit, costs)], self._answer)
 
     @classmethod
     def of(cls, model: str, options: Mapping[str, Any]) -> ManagedModel:
@@ -86,6 +98,7 @@ class ManagedModel:
 
         Raises:
             ModelError: one of its kinds, after all that retries and fallback models could do.
+            BudgetExceededError: the `budget` does not cover the call.
         """
         return await engine().call(self._ask(messages, tools, response_format, tool_choice))
 
@@ -110,7 +123,7 @@ class ManagedModel:
             left=deadline.left,
         )  # fmt: skip
         late = APITimeoutError(f"{first.model} gave no answer within {deadline.seconds:g} s, all attempts together", model=first.model)
-        return await within(self._call(request), deadline.left, late)
+        return await self._spending.in_time(within(self._call(request), deadline.left, late))
 
     async def _answer(self, request: ChatRequest) -> ChatResponse:
         return await answer(self._models, request)

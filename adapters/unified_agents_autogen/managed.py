@@ -34,7 +34,7 @@ class ManagedChatCompletionClient(ChatCompletionClient):
     """An AutoGen model client with our retries, circuit breaker, rate limit, timeout and fallback models; N attempts are N requests.
 
     `model` and the fields of a ModelSpec (`temperature`, `base_url`, `api_key`, …) say what is called; `fallbacks`, `resilience`,
-    `token_window`, `middleware`, `on_event` and `timeout` are those of `unified_agents.managed.ManagedModel`.
+    `token_window`, `budget`, `prices`, `middleware`, `on_event` and `timeout` are those of `unified_agents.managed.ManagedModel`.
 
     Raises:
         SpecError: the model is unknown, or its key is missing.

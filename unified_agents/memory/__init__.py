@@ -9,11 +9,13 @@
     memory.recall("When is low water?", limit=3)                     # items, best first
     await memory.recall_async("When is low water?")                  # every method has its async twin
 
-Every team has a namespace of its own, which no other team reads.
+Every team has a namespace of its own, which no other team reads; `namespace(name)` says which. With `semantic=True` items are ranked by meaning too.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -23,17 +25,23 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from unified_agents.engine import engine
 from unified_agents.errors import MemoryStoreError
-from unified_agents.state import state_folder
+from unified_agents.memory.vectors import Embedder, embedder_of
+from unified_agents.state import HOME_VARIABLE, is_run_id, state_folder
 
 T = TypeVar("T")
 Kind = Literal["short_term", "long_term", "episode"]
 
-_NAMESPACE = re.compile(r"[A-Za-z0-9._ -]{1,128}")
+_FILE = "sqlite:///"
+_LONGEST = 128
+_NAMESPACE = re.compile(r"[A-Za-z0-9._ %-]{1,128}")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One thing remembered, and where it comes from. `key` names a long-term fact, or the task of an episode."""
+    """One thing remembered, and where it comes from. `key` names a long-term fact, or the task of an episode.
+
+    `current`: whether it is true now; false in the history of a fact.
+    """
 
     id: int
     kind: Kind
@@ -43,6 +51,7 @@ class Item:
     agent: str | None = None
     run: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    current: bool = True
 
 
 class MemoryStore(Protocol):
@@ -63,16 +72,16 @@ class MemoryStore(Protocol):
         """Store an item; `keep`: how many of its kind (and run, for short-term ones) are kept, the newest."""
         ...
 
-    async def recall(self, namespace: str, query: str, limit: int, kinds: tuple[Kind, ...]) -> list[Item]:
-        """The items that fit a query best, best first. The query is text, whatever signs it holds."""
+    async def recall(self, namespace: str, query: str, limit: int, kinds: tuple[Kind, ...], run: str | None = None) -> list[Item]:
+        """The items that fit a query best, best first; short-term ones only of `run`, or of any. The query is text, whatever signs it holds."""
         ...
 
     async def items(self, namespace: str, kind: Kind, limit: int, run: str | None, key: str | None) -> list[Item]:
-        """The newest items of a kind, newest first."""
+        """The newest items of a kind, newest first. Of facts what is true now, or with `key` the whole history of one."""
         ...
 
     async def forget(self, namespace: str, key: str | None, item: int | None) -> int:
-        """Delete a fact with its history, one item, or (neither given) everything; how many items that were."""
+        """Delete a fact with its history, one item of any kind, or (neither given) everything; how many items that were."""
         ...
 
     async def close(self) -> None:
@@ -87,12 +96,13 @@ class AgentMemory:
         store: `sqlite:///FILE` (a relative path lies in the state folder `.unified_agents`), `:memory:`, or a MemoryStore.
         short_term: items kept of a run.
         episodes: episodes kept of the team.
-        team: the namespace, `[A-Za-z0-9._ -]{1,128}`.
-        run: the run that short-term items belong to.
+        team: the namespace, `[A-Za-z0-9._ %-]{1,128}`; `namespace(name)` makes one of any other name.
+        run: the run that short-term items belong to, `[A-Za-z0-9._-]{1,128}`.
+        semantic: true to rank by meaning too (needs the extra `semantic`), or an embedder of one's own: a callable from texts to vectors.
 
     Raises:
-        ValueError: the namespace or the store is not one.
-        MemoryStoreError: from any method: the store failed, with what and where.
+        ValueError: the namespace, the run or the store is not one, or `semantic` stands beside a MemoryStore, which ranks as it was made to.
+        MemoryStoreError: from any method: the store failed, with what and where; here: what `semantic` needs is not installed.
     """
 
     def __init__(
@@ -103,10 +113,17 @@ class AgentMemory:
         *,
         team: str = "team",
         run: str = "run",
+        semantic: bool | Embedder = False,
     ) -> None:
         if not _NAMESPACE.fullmatch(team):
-            raise ValueError(f"found {team!r} as a namespace, allowed: 1 to 128 of A-Z a-z 0-9 . _ - and space")
-        self.store = open_store(store) if isinstance(store, str) else store
+            raise ValueError(
+                f"found {team!r} as a namespace, allowed: 1 to 128 of A-Z a-z 0-9 . _ - % and space, as namespace(name) makes them"
+            )
+        if not is_run_id(run):
+            raise ValueError(f"found {run!r} as a run, allowed: 1 to 128 of A-Z a-z 0-9 . _ -")
+        if semantic is not False and not isinstance(store, str):
+            raise ValueError("found semantic beside a store that is open already: say it where it is opened, open_store(url, semantic=…)")
+        self.store = open_store(store, semantic=semantic) if isinstance(store, str) else store
         self.team, self.run = team, run
         self._short_term, self._episodes = short_term, episodes
 
@@ -118,20 +135,20 @@ class AgentMemory:
         """Remember a fact; an older one of the same key becomes its history."""
         return await self._add("long_term", text, key, agent, {}, None)
 
-    async def store_episode_async(self, task: str, outcome: str, *, agent: str | None = None, **data: Any) -> Item:
+    async def store_episode_async(self, task: str | None, outcome: str, *, agent: str | None = None, **data: Any) -> Item:
         """Remember what was done and what came of it; only the newest `episodes` are kept. `data` is kept as JSON."""
         return await self._add("episode", outcome, task, agent, data, self._episodes)
 
     async def recall_async(
         self, query: str, limit: int = 5, kinds: tuple[Kind, ...] = ("short_term", "long_term", "episode")
     ) -> list[Item]:
-        """The items that fit a query best, best first; of a fact only what is true now."""
-        return await self._on_engine(self.store.recall(self.team, query, limit, kinds))
+        """The items that fit a query best, best first; of a fact only what is true now, of short-term items only this run's."""
+        return await self._on_engine(self.store.recall(self.team, query, limit, kinds, self.run))
 
     async def get_async(self, key: str) -> Item | None:
-        """A fact by its key."""
+        """A fact by its key, as it is true now; None also when only its history is left."""
         found = await self._on_engine(self.store.items(self.team, "long_term", 1, None, key))
-        return found[0] if found else None
+        return found[0] if found and found[0].current else None
 
     async def history_async(self, key: str) -> list[Item]:
         """Everything a fact ever was, newest first."""
@@ -146,7 +163,10 @@ class AgentMemory:
         return await self._on_engine(self.store.items(self.team, "episode", limit, None, None))
 
     async def forget_async(self, key: str | None = None, *, item: int | None = None) -> int:
-        """Delete a fact with its history, one item, or everything of the team; how many items that were."""
+        """Delete a fact with its history, one item, or everything of the team; how many items that were.
+
+        Without the item that is true now a fact is unknown: what it was before does not become true again.
+        """
         return await self._on_engine(self.store.forget(self.team, key, item))
 
     def add_to_short_term(self, text: str, *, agent: str | None = None) -> Item:
@@ -157,7 +177,7 @@ class AgentMemory:
         """As `add_to_long_term_async`, from plain code."""
         return engine().run(self.add_to_long_term_async(key, text, agent=agent))
 
-    def store_episode(self, task: str, outcome: str, *, agent: str | None = None, **data: Any) -> Item:
+    def store_episode(self, task: str | None, outcome: str, *, agent: str | None = None, **data: Any) -> Item:
         """As `store_episode_async`, from plain code."""
         return engine().run(self.store_episode_async(task, outcome, agent=agent, **data))
 
@@ -199,20 +219,49 @@ class AgentMemory:
         return await engine().call(work)
 
 
-def open_store(url: str) -> MemoryStore:
-    """The store that a text names.
+def namespace(team: str) -> str:
+    """The namespace of a team, whatever its name: what a namespace may not hold is written as `%` and two digits for each byte of its UTF-8.
+
+    No two names share one. What would be longer than 128 characters is cut, and ends in a hash of the name.
+
+    Raises:
+        ValueError: the name is empty.
+    """
+    if not team:
+        raise ValueError("found an empty name, expected a team's")
+    whole = re.sub(r"[^A-Za-z0-9._ -]", lambda sign: "".join(f"%{byte:02X}" for byte in sign[0].encode("utf-8", "surrogatepass")), team)
+    if len(whole) <= _LONGEST:
+        return whole
+    ending = f"%-{hashlib.sha256(whole.encode()).hexdigest()[:32]}"  # no encoded name holds "%-"
+    return whole[: _LONGEST - len(ending)] + ending
+
+
+def open_store(url: str, *, semantic: bool | Embedder = False) -> MemoryStore:
+    """The store that a text names; `semantic` as for AgentMemory.
+
+    Raises:
+        ValueError: it names none.
+        MemoryStoreError: what `semantic` needs is not installed.
+    """
+    from unified_agents.memory.sqlite import SQLiteStore
+
+    path = store_path(url)
+    if path is not None and not Path(url.removeprefix(_FILE)).is_absolute():
+        state_folder()  # made as it should be, private and unknown to git
+    return SQLiteStore(path, embedder_of(semantic))
+
+
+def store_path(url: str) -> Path | None:
+    """The file that a store's text names, which need not be there; None for one in memory.
 
     Raises:
         ValueError: it names none.
     """
-    from unified_agents.memory.sqlite import SQLiteStore
-
     if url == ":memory:":
-        return SQLiteStore(None)
-    if not url.startswith("sqlite:///") or len(url) == len("sqlite:///"):
+        return None
+    if not url.startswith(_FILE) or len(url) == len(_FILE):
         raise ValueError(f"found {url!r}, expected sqlite:///FILE or :memory:")
-    path = Path(url.removeprefix("sqlite:///"))
-    return SQLiteStore(path if path.is_absolute() else state_folder() / path)
+    return Path(os.environ.get(HOME_VARIABLE) or ".unified_agents").absolute() / url.removeprefix(_FILE)
 
 
-__all__ = ["AgentMemory", "Item", "Kind", "MemoryStore", "MemoryStoreError", "open_store"]
+__all__ = ["AgentMemory", "Embedder", "Item", "Kind", "MemoryStore", "MemoryStoreError", "namespace", "open_store", "store_path"]

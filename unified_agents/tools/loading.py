@@ -18,6 +18,7 @@ from unified_agents.spec import TeamSpec, ToolSpec
 from unified_agents.tools import Tool, ToolDefinitionError
 from unified_agents.tools.foreign import foreign_tool, is_foreign
 from unified_agents.tools.functions import function_tool
+from unified_agents.tools.memory import MEMORY_TOOLS, uses_memory_tools
 from unified_agents.tools.teamwork import teamwork_tools
 
 
@@ -29,7 +30,7 @@ class Toolbox:
     servers: dict[str, ToolSpec] = field(default_factory=dict)
     folder: Path = field(default_factory=Path.cwd)
     taken: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """The names of each agent's teamwork tools, which no other tool may have."""
+    """The names of each agent's tools for teamwork and memory, which no other tool may have."""
     _running: list[Any] = field(default_factory=list)
 
     async def open(self) -> dict[str, tuple[Tool, ...]]:
@@ -74,7 +75,7 @@ def _clashes(agent: str, tools: Sequence[Tool], taken: Sequence[str]) -> list[Pr
     return [
         *(Problem(f"agents.{agent}.tools", f"two tools are called {name!r}") for name in doubles),
         *(
-            Problem(f"agents.{agent}.tools", f"{name!r} is the name of a tool that delegates_to or messaging gives")
+            Problem(f"agents.{agent}.tools", f"{name!r} is the name of a tool that delegates_to, messaging or memory gives")
             for name in names
             if name in taken
         ),
@@ -97,7 +98,8 @@ def load_tools(team: TeamSpec, given: Mapping[str, Any], allowed: Sequence[str])
                 problems.append(Problem(_place(place, item, team), str(error)))
         handed = [one.delegate for one in made_of_tasks if one.agent == agent and one.delegate]
         people = [team.agents[name] for name in (*edges[agent], *handed)]
-        box.taken[agent] = tuple(tool.name for tool in teamwork_tools(people, ["all"] if team.agents[agent].messaging else []))
+        together = teamwork_tools(people, ["all"] if team.agents[agent].messaging else [])
+        box.taken[agent] = (*(tool.name for tool in together), *(MEMORY_TOOLS if uses_memory_tools(team, agent) else ()))
         problems += _clashes(agent, [tool for tool in box.tools[agent] if isinstance(tool, Tool)], box.taken[agent])
     return box, list(dict.fromkeys(problems))
 

@@ -36,6 +36,7 @@ test-versions: $(INSTALLED)
 # The pages that are made from data.
 docs: $(INSTALLED)
 	$(BIN)/python -m unified_agents.fidelity > docs/support-matrix.md
+	$(BIN)/python -m unified_agents.events > docs/events.md
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import fanout, faults, graph, overhead, startup, window
+from benchmarks import fanout, faults, graph, journal, memory, overhead, startup, window
 from benchmarks.common import Lab, Result, Settings
 
 BENCHMARKS: dict[str, Callable[[Lab, Settings], Result]] = {
@@ -17,6 +17,8 @@ BENCHMARKS: dict[str, Callable[[Lab, Settings], Result]] = {
     "faults": faults.run,
     "startup": startup.run,
     "window": window.run,
+    "memory": memory.run,
+    "journal": journal.run,
 }
 
 

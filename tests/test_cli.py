@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import Run
 from unified_agents import registry
+from unified_agents.fidelity import Row
 from unified_agents.spec import team_schema
 from unified_agents.testing import Reply, ScriptedServer
 
@@ -193,10 +194,7 @@ def install_stranger(site: Path, monkeypatch: pytest.MonkeyPatch, requirement: s
 
 
 UNSUPPORTED: dict[str, tuple[str, str]] = {
-    "memory": ("memory: true\n", "memory"),
     "stream": ("stream: true\n", "stream"),
-    "budget": ("budget: {tokens: 5}\n", "budget"),
-    "journal": ("journal: {store: sqlite:///x.db}\n", "journal"),
 }
 
 
@@ -214,7 +212,7 @@ def test_what_no_code_honours_yet_is_refused_by_name(cli: Run, file: Path, serve
 
 
 def test_no_strict_says_what_is_lost_and_never_drops_protection(cli: Run, file: Path, server: ScriptedServer) -> None:
-    """`--no-strict` runs without a droppable field and names it; a budget stops the run all the same."""
+    """`--no-strict` runs without a droppable field and names it; a budget is kept all the same, and a backend without one would be refused."""
     server.reply("MARK-ONE", "one").reply("MARK-TWO", "two")
     text = file.read_text()
     file.write_text("stream: true\n" + text)
@@ -222,7 +220,10 @@ def test_no_strict_says_what_is_lost_and_never_drops_protection(cli: Run, file: 
     assert (code, out) == (0, "two\n")
     assert "Without stream" in err
     file.write_text("budget: {tokens: 5}\n" + text)
-    assert cli("run", "-i", "topic=x", "-b", "autogen", "--no-strict")[0] == 3
+    code, out, err = cli("run", "-i", "topic=x", "-b", "autogen", "--no-strict")
+    assert (code, out) == (1, "")
+    assert "budget.tokens is 5, 0 of it spent" in err
+    assert not Row("budget.tokens", "budget.tokens", "b", "refused", "").droppable
 
 
 def test_check_prints_plan_and_fidelity(cli: Run, file: Path, server: ScriptedServer) -> None:

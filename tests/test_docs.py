@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from unified_agents import RunResult, ScriptedModel, load_team, run_team
+from unified_agents import AgentMemory, AgentSpec, ModelError, RunResult, ScriptedModel, TaskSpec, TeamSpec, events, load_team, run_team
 from unified_agents.adapter import Conversation
 from unified_agents.chat_models.providers import PROVIDERS
+from unified_agents.errors import BudgetExceededError
 from unified_agents.fidelity import CORE
+from unified_agents.managed import ManagedModel
 from unified_agents.registry import backends
+from unified_agents.spec import BudgetSpec
+from unified_agents.spending import Spending, Spent
 from unified_agents.testing import Reply, ScriptedServer, call
 
 ROOT = Path(__file__).parent.parent
@@ -77,13 +82,9 @@ def test_the_readmes_file_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert list(load_team(tmp_path / "team.yaml").tasks) == ["research", "write"]
 
 
-def test_the_list_of_what_is_not_supported_is_the_codes() -> None:
-    """Every refused field stands in docs/team-file.md, and every provider in its table."""
-    told = TEAM_FILE.split("## Not supported yet")[1]
-    refused = [field.rsplit(".", 1)[-1].removesuffix("[]") for field, (level, _) in CORE.items() if level == "refused"]
-    assert not [name for name in refused if f"`{name}`" not in told and f".{name}`" not in told and name not in ("model", "memory")]
-    supported = {field.rsplit(".", 1)[-1] for field, (level, _) in CORE.items() if level != "refused" and field != "tools"}
-    assert not [name for name in supported - set(refused) if f"`{name}`" in told]
+def test_nothing_is_refused_and_every_provider_is_listed() -> None:
+    """As docs/team-file.md says: the core refuses no field; every provider stands in its table."""
+    assert not [field for field, (level, _) in CORE.items() if level == "refused"]
     assert not [name for name in PROVIDERS if f"| `{name}` |" not in TEAM_FILE]
 
 
@@ -114,6 +115,42 @@ def test_the_fault_tolerance_page_runs(server: ScriptedServer, tmp_path: Path, b
         exec(compile(block, "page", "exec"), {"__name__": "page"})
 
 
+@pytest.mark.parametrize("backend", sorted(backends()))
+def test_the_usage_page_runs(server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], backend: str) -> None:
+    """Its file is a team that runs as it stands, its Python prints what was used, and the error it shows is worded as errors are."""
+    page = (ROOT / "docs" / "usage-and-budgets.md").read_text()
+    file = tmp_path / "team.yaml"
+    file.write_text(blocks(page, "yaml")[0])
+    server.reply("one sentence", "SENTENCE", forever=True).reply("tide pools", "FACTS", forever=True)
+    models = {
+        "default": server.model(model="openai/gpt-4o-mini", max_tokens=500),
+        "dear": server.model(model="openai/gpt-4o"),
+    }
+    space = {"run_team": lambda _: run_team(file, backend=backend, models=models)}
+    exec(compile(blocks(page, "python")[0], "page", "exec"), space)
+    cheap, dear = (7 * 0.15 + 3 * 0.60) / 1e6, (7 * 2.50 + 3 * 10.00) / 1e6
+    printed = [float(word) for word in capsys.readouterr().out.split()]
+    assert printed == pytest.approx([2, 14, 6, cheap + dear, dear, dear, dear])
+    shown = blocks(page, "text")[0].strip()
+    spending = Spending(BudgetSpec(tokens=2000), before=Spent(2, 1630))
+    with pytest.raises(BudgetExceededError) as caught:
+        asyncio.run(spending.reserve(Spent(1, 612), "openai/gpt-4o-mini"))
+    assert str(caught.value) == shown
+
+
+def test_the_usage_pages_managed_model_is_made(monkeypatch: pytest.MonkeyPatch, server: ScriptedServer) -> None:
+    """Two calls in its budget; the third is refused."""
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    space: dict[str, Any] = {"ManagedModel": ManagedModel}
+    exec(compile(blocks((ROOT / "docs" / "usage-and-budgets.md").read_text(), "python")[1], "page", "exec"), space)
+    server.reply("MARK", "ok", forever=True)
+    for _ in range(2):
+        space["llm"].ask_blocking([{"role": "user", "content": "MARK"}])
+    with pytest.raises(BudgetExceededError):
+        space["llm"].ask_blocking([{"role": "user", "content": "MARK"}])
+
+
 def test_the_readmes_managed_example_runs(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line gives a hand-written agent our layers: a persistent 429 is four requests."""
     from crewai import Crew, Task  # noqa: TID251  # the example is about the framework
@@ -128,3 +165,48 @@ def test_the_readmes_managed_example_runs(server: ScriptedServer, monkeypatch: p
     with pytest.raises(Exception, match="RateLimitError"):
         Crew(agents=[space["analyst"]], tasks=[task], tracing=False).kickoff()
     assert len(server.requests) == 4
+
+
+def test_the_list_of_events_is_the_codes() -> None:
+    """docs/events.md is what `make docs` makes."""
+    assert (ROOT / "docs" / "events.md").read_text() == events.page()
+
+
+@pytest.mark.parametrize("backend", sorted(backends()))
+def test_the_memory_pages_team_runs(server: ScriptedServer, tmp_path: Path, backend: str) -> None:
+    """As it stands; the fact is in the prompt of the one, and not of the other."""
+    AgentMemory(team="tides").add_to_long_term("low water", "The harbour is dry at 6:12")
+    file = tmp_path / "team.yaml"
+    file.write_text(blocks((ROOT / "docs" / "memory.md").read_text(), "yaml")[0])
+    server.reply("Is the plan safe", "yes").reply("harbour", "at 8:00")
+    assert run_team(file, backend=backend, models={"default": server.model()}).output == "yes"
+    assert ["6:12" in request.text for request in server.requests] == [True, False]
+
+
+def test_the_runs_pages_settings_check(tmp_path: Path) -> None:
+    """What it shows for a file is allowed in one."""
+    file = tmp_path / "team.yaml"
+    file.write_text(
+        blocks((ROOT / "docs" / "runs.md").read_text(), "yaml")[0] + "agents: {a: {role: R}}\ntasks: {t: {description: D, agent: a}}\n"
+    )
+    team = load_team(file)
+    assert team.stream
+    assert team.journal is not None
+    assert team.journal.required
+
+
+def test_the_runs_pages_python_runs(server: ScriptedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A stream prints its events; a run that was killed is finished by its id."""
+    block = blocks((ROOT / "docs" / "runs.md").read_text(), "python")[0]
+    agent = AgentSpec(name="a", role="R")
+    team = TeamSpec(
+        inputs={"topic": None}, models={"default": server.model()}, tasks=[TaskSpec(name="t", description="On {topic}", agent=agent)]
+    )
+    server.reply("On tide pools", Reply(status=401), "done", "again")
+    with pytest.raises(ModelError):
+        run_team(team, {"topic": "tide pools"}, run_id="20261123-101500-a1b2c3", backend="crewai")
+    space: dict[str, Any] = {"TEAM": team}
+    exec(compile(block.replace('backend="autogen")', 'backend="autogen", team=TEAM)'), "page", "exec"), space)
+    assert str(space["result"]) == "done"
+    asyncio.run(space["watch"](team))
+    assert "RunCompleted" in capsys.readouterr().out

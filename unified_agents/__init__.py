@@ -40,9 +40,10 @@ _HOMES = {
     "unified_agents.registry": ("backends",),
     "unified_agents.result": ("RunResult", "TaskResult"),
     "unified_agents.review": ("Decision", "Review"),
-    "unified_agents.runtime": ("run_team", "run_team_async"),
+    "unified_agents.runtime": ("resume_run", "resume_run_async", "run_team", "run_team_async"),
     "unified_agents.tokens": ("count_tokens",),
     "unified_agents.window": ("fit_messages",),
+    "unified_agents.streams": ("stream_team", "stream_team_sync"),
     "unified_agents.spec": ("AgentSpec", "InputSpec", "ModelSpec", "TaskSpec", "TeamSpec", "ToolSpec"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -71,8 +72,9 @@ if TYPE_CHECKING:
     from unified_agents.registry import backends
     from unified_agents.result import RunResult, TaskResult
     from unified_agents.review import Decision, Review
-    from unified_agents.runtime import run_team, run_team_async
+    from unified_agents.runtime import resume_run, resume_run_async, run_team, run_team_async
     from unified_agents.spec import AgentSpec, InputSpec, ModelSpec, TaskSpec, TeamSpec, ToolSpec
+    from unified_agents.streams import stream_team, stream_team_sync
     from unified_agents.tokens import count_tokens
     from unified_agents.window import fit_messages
 
@@ -116,9 +118,13 @@ __all__ = [
     "default_middleware",
     "fit_messages",
     "load_team",
+    "resume_run",
+    "resume_run_async",
     "retry_with_backoff",
     "run_team",
     "run_team_async",
+    "stream_team",
+    "stream_team_sync",
 ]
 
 

@@ -17,7 +17,7 @@ from unified_agents.spec import AgentSpec, DelegationSpec, ModelSpec, TaskSpec, 
 from unified_agents.texts import placeholders, texts_of
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-_STORE = re.compile(r"sqlite:///.+|postgresql://.+")
+_STORE = re.compile(r"sqlite:///.+|:memory:")
 _INPUT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -251,7 +251,7 @@ def _delegation(team: TeamSpec) -> Iterator[Problem]:
 
 def _stores(team: TeamSpec) -> Iterator[Problem]:
     for name, spec in (("memory", team.memory), ("journal", team.journal)):
-        if spec is not None and not _STORE.fullmatch(spec.store):
+        if spec is not None and isinstance(spec.store, str) and not _STORE.fullmatch(spec.store):
             yield Problem(f"{name}.store", f"found {re.sub('//.*@', '//…@', spec.store)!r}, expected sqlite:///FILE")
 
 

@@ -11,11 +11,13 @@ from typing_extensions import Self
 
 from unified_agents.engine import engine
 from unified_agents.fidelity import Row
+from unified_agents.memory.team import TeamMemory
 from unified_agents.middleware import Middleware
 from unified_agents.model_choice import Models
 from unified_agents.plan import Plan
 from unified_agents.preparation import Options, Team, prepare
 from unified_agents.review import Reviewer
+from unified_agents.state import new_run_id
 from unified_agents.tools.loading import Toolbox
 
 
@@ -71,7 +73,9 @@ def compile_team(
     prepared = prepare(team, options)
     offered = engine().run(prepared.toolbox.open())
     try:
-        built = prepared.backend.adapter.build(prepared.plan, prepared.seam(offered))
+        built = prepared.backend.adapter.build(
+            prepared.plan, prepared.seam(offered, memory=TeamMemory.of(prepared.plan.team, new_run_id()))
+        )
     except BaseException:
         engine().run(prepared.toolbox.close())
         raise

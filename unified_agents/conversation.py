@@ -19,13 +19,23 @@ from unified_agents.chat_models import ChatRequest, ChatResponse, Message, clean
 from unified_agents.deadline import Deadline
 from unified_agents.delegation import Teamwork
 from unified_agents.engine import engine, in_thread
-from unified_agents.errors import DelegationError, EmptyAnswerError, LimitExceededError, RunCancelledError, TaskError, TaskTimeoutError
+from unified_agents.errors import (
+    BudgetExceededError,
+    DelegationError,
+    EmptyAnswerError,
+    LimitExceededError,
+    RunCancelledError,
+    TaskError,
+    TaskTimeoutError,
+)
+from unified_agents.events import ReviewDecided
 from unified_agents.plan import Member, Step
 from unified_agents.post import Post
+from unified_agents.recorded import review_key
 from unified_agents.review import Decision, Review
 from unified_agents.spec import AgentSpec, TaskSpec
 from unified_agents.tools import Tool
-from unified_agents.tools.desk import Tally, ToolDesk
+from unified_agents.tools.desk import Record, Tally, ToolDesk
 from unified_agents.tools.teamwork import DELEGATE
 
 if TYPE_CHECKING:
@@ -82,7 +92,17 @@ class Conversation:
         self._teamwork = Teamwork(self)
         step, agent = brief.step, brief.member.agent
         tools = seam.offered(brief.member, brief.coworkers, self._teamwork.handle)
-        self._desk = ToolDesk(tools, seam.limits, brief.tally, self._ask_reviewer, seam.emit, step.name, agent.name)
+        self._desk = ToolDesk(
+            tools,
+            seam.limits,
+            brief.tally,
+            self._ask_reviewer,
+            seam.emit,
+            step.name,
+            agent.name,
+            brief.key,
+            Record(seam.recorded.tool, seam.written),
+        )
         guardrail = seam.guardrails.get(step.name) if brief.checked else None
         self._answers = AnswerDesk(brief.task, agent.name, self._ask_reviewer, guardrail)
 
@@ -188,17 +208,26 @@ class Conversation:
             self._desk.cancel()
             return None
 
-    async def _ask_reviewer(self, review: Review) -> Decision:
-        """The reviewer's decision; a person's time does not count against the task's."""
+    async def _ask_reviewer(self, review: Review, key: str = "") -> Decision:
+        """The reviewer's decision, asked for once in all sessions of the run; a person's time does not count against the task's."""
         assert self.seam.review is not None
+        key = key or review_key(self.brief.key, self.turn, review)
+        if (known := self.seam.recorded.decision(key, review)) is not None:
+            return known
         with self.brief.deadline.paused():
-            return await self.seam.review.ask(review)
+            said = await self.seam.review.ask(review)
+        self.seam.emit(
+            ReviewDecided(
+                task=review.task, agent=review.agent, kind=review.kind, key=key, approved=said.approved, comment=said.comment, content=said.content
+            )
+        )  # fmt: skip
+        return said
 
     async def _call_tool(self, call_id: str) -> str:
         """Bounded by the task's deadline, which the next `chat` then reports."""
         try:
             return await self.seam.guard(self.brief.deadline.bound(lambda: self._desk.run(call_id)))
-        except TaskTimeoutError as error:
+        except (TaskTimeoutError, BudgetExceededError) as error:
             self.error = self.error or error
             self._desk.cancel()
         except RunCancelledError:
@@ -230,7 +259,7 @@ class Conversation:
         return self._offering(self.turn) or (not response.text and self.turn <= self._max_iterations)
 
     def _take(self, response: ChatResponse) -> list[Any]:
-        calls = self._desk.accept(response.tool_calls)
+        calls = self._desk.accept(response.tool_calls, self.turn)
         self._transcript.append({"role": "assistant", "content": response.text or None, "tool_calls": self._desk.calls})
         self._awaiting = True
         return calls
@@ -306,7 +335,7 @@ class Conversation:
         self.turn += 1
         if self.turn > self._max_iterations + 1:
             raise LimitExceededError(f"no answer within {self._max_iterations} model calls and a last one without tools (max_iterations)")
-        mail = self.brief.post.receive(self.agent.name, self.step.name)
+        mail = self.brief.post.receive(self.agent.name, self.step.name, f"{self.brief.key}:{self.turn}")
         if mail:
             self._transcript.append({"role": "user", "content": prompts.mail_text(mail)})
         try:

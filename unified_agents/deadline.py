@@ -9,6 +9,7 @@ from typing import TypeVar
 from unified_agents.clock import clock
 from unified_agents.engine import within
 from unified_agents.errors import TaskTimeoutError
+from unified_agents.spending import Spending
 
 T = TypeVar("T")
 
@@ -16,10 +17,11 @@ TASK_TIMEOUT = 600.0
 
 
 class Deadline:
-    """A task's time, in seconds. It stands still while a person is being asked."""
+    """A task's time, in seconds. It stands still while a person is being asked; the run's (`budget.seconds`) does not."""
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None, spending: Spending | None = None) -> None:
         self.seconds = seconds or TASK_TIMEOUT
+        self._spending = spending or Spending()
         self._end = clock().now() + self.seconds
         self._questions = 0
         self._since = 0.0
@@ -33,8 +35,10 @@ class Deadline:
 
         Raises:
             TaskTimeoutError: it is.
+            BudgetExceededError: the run's is.
         """
-        return await within(work(), self.left, TaskTimeoutError(f"the task took longer than {self.seconds:g} s"))
+        late = TaskTimeoutError(f"the task took longer than {self.seconds:g} s")
+        return await self._spending.in_time(within(work(), self.left, late))
 
     @contextmanager
     def paused(self) -> Iterator[None]:

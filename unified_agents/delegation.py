@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 from unified_agents import prompts
 from unified_agents.assignment import best_fit, mentioned, offers
 from unified_agents.chat_models import clean_text
-from unified_agents.errors import DelegationError, LimitExceededError, RunError, TaskTimeoutError, UnknownRecipientError, failure_text
+from unified_agents.errors import (
+    BudgetExceededError,
+    DelegationError,
+    LimitExceededError,
+    RunError,
+    TaskTimeoutError,
+    UnknownRecipientError,
+    failure_text,
+)
 from unified_agents.events import WorkDelegated
 from unified_agents.plan import Member
 from unified_agents.spec import TaskSpec
@@ -114,9 +122,13 @@ class Teamwork:
             coworker = following
 
     def _following(self, coworker: Member, error: BaseException | None) -> Member | None:
-        """The fallback of a coworker that failed, when there is one, and time."""
+        """The fallback of a coworker that failed, when there is one, and time and budget."""
         name = coworker.agent.fallback
-        if name is None or name in (*self._brief.path, self._brief.member.name) or isinstance(error, TaskTimeoutError):
+        if (
+            name is None
+            or name in (*self._brief.path, self._brief.member.name)
+            or isinstance(error, (TaskTimeoutError, BudgetExceededError))
+        ):
             return None
         return None if self._seam.cancelled else self._seam.plan.members[name]
 
@@ -136,7 +148,7 @@ class Teamwork:
 
 
 def _failed(failures: list[str], error: BaseException | None) -> RunError:
-    if isinstance(error, TaskTimeoutError):
+    if isinstance(error, (TaskTimeoutError, BudgetExceededError)):
         return error
     failed = DelegationError("; ".join(failures))
     failed.__cause__ = error

@@ -5,7 +5,8 @@
     UnifiedAgentsError
     ├── SpecError                      the team, its file or its inputs are wrong; nothing was called (exit 2)
     ├── BackendUnavailableError        unknown backend, not installed, or a version outside its range (exit 3)
-    ├── MemoryStoreError               a memory store cannot be read or written
+    ├── UnknownRunError                the journal has no run by this name (exit 2)
+    ├── RunBusyError                   another process works on this run
     ├── UnknownRecipientError          a message to an agent that a MessageBus does not know
     ├── UnsupportedFeatureError        the backend refuses a field that the team uses (exit 3)
     └── RunError                       a run failed; `.task` names where, `.result` holds what was completed (exit 1)
@@ -14,11 +15,15 @@
         ├── TaskTimeoutError           the task's own deadline passed
         ├── ToolError                  too many tool errors, or the same call again and again
         ├── LimitExceededError         one of `limits` was reached
+        ├── BudgetExceededError        the next call does not fit the `budget`, or its time is over
         ├── DelegationError            a coworker failed for good, or was never asked although it had to be
         ├── InvalidAnswerError         the answer breaks `output_schema`, also after the repair
         ├── GuardrailError             the guardrail's fault was not mended
         ├── ReviewRejectedError        the reviewer did not approve the answer
         ├── OutputFileError            the output could not be written
+        ├── MemoryStoreError       a memory store cannot be opened, read or written
+        ├── JournalError           the journal cannot be opened, read or written
+        ├── UnfinishedCallError    a tool with side effects began before the run stopped, and may have happened
         ├── RunCancelledError          the caller stopped the run
         └── ModelError                 a model call failed
             ├── APIConnectionError     refused, reset, cut off
@@ -105,12 +110,18 @@ class BackendUnavailableError(UnifiedAgentsError):
     exit_code = 3
 
 
-class MemoryStoreError(UnifiedAgentsError):
-    """A memory store cannot be opened, read or written; the message names it and the reason."""
-
-
 class UnknownRecipientError(UnifiedAgentsError):
     """A message was sent to an agent that is not registered on the bus."""
+
+
+class UnknownRunError(UnifiedAgentsError):
+    """The journal has no run by this name."""
+
+    exit_code = 2
+
+
+class RunBusyError(UnifiedAgentsError):
+    """Another process works on this run."""
 
 
 class UnsupportedFeatureError(UnifiedAgentsError):
@@ -160,6 +171,10 @@ class LimitExceededError(RunError):
     """One of the team's `limits`, or `max_iterations`, was reached."""
 
 
+class BudgetExceededError(RunError):
+    """The run's `budget` does not cover the next call, or its time is over. Neither asked again nor given to another model, agent or backend."""
+
+
 class DelegationError(RunError):
     """A coworker and its fallbacks failed (the last one's error is the `__cause__`), or an agent did not hand over what it had to."""
 
@@ -178,6 +193,18 @@ class ReviewRejectedError(RunError):
 
 class OutputFileError(RunError):
     """A task's output could not be written to its `output_file`."""
+
+
+class MemoryStoreError(RunError):
+    """A memory store cannot be opened, read or written; the message names it and the reason."""
+
+
+class JournalError(RunError):
+    """The journal cannot be opened, read or written; the message names it and the reason."""
+
+
+class UnfinishedCallError(RunError):
+    """A tool with side effects was called before the run stopped, and nobody knows whether it was done."""
 
 
 class RunCancelledError(RunError):

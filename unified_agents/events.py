@@ -5,21 +5,28 @@ Everything that is shown of a run (progress, results) is read from these.
 
 from __future__ import annotations
 
-import dataclasses
+import asyncio
 import logging
-import queue
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unified_agents.result import RunResult
 
 logger = logging.getLogger("unified_agents")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One thing that happened."""
+    """One thing that happened. The run sets `seq`, which counts its events from 1 (through all resumes), `time` (UTC) and `run_id`."""
+
+    seq: int = 0
+    time: datetime | None = None
+    run_id: str = ""
 
     @property
     def type(self) -> str:
@@ -28,31 +35,104 @@ class Event:
 
     def to_dict(self) -> dict[str, Any]:
         """The event as plain JSON data."""
-        fields = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in dataclasses.asdict(self).items()}
-        return {"type": self.type, **fields}
+        data = {"seq": self.seq, "time": None, "run_id": self.run_id, "type": self.type}
+        for name in self.__dataclass_fields__:
+            if name == "result" and self.type == "RunCompleted":
+                continue
+            value = getattr(self, name)
+            data[name] = value.isoformat() if isinstance(value, datetime) else value
+        return data
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted(Event):
-    """A run began on a backend."""
+    """A run began on a backend; `resumable`: it is written down, so that it can be resumed."""
 
-    run_id: str
     team: str
     backend: str
     tasks: tuple[str, ...]
+    resumable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResumed(Event):
+    """A run that had stopped goes on: `completed` tasks keep their outputs, `tasks` are left."""
+
+    team: str
+    backend: str
+    completed: tuple[str, ...]
+    tasks: tuple[str, ...]
+    resumable: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskStarted(Event):
-    """A task was given to an agent."""
+    """A task was given to an agent; `attempt` counts the agents it was given to."""
 
     task: str
     agent: str
+    attempt: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelAnswered(Event):
+    """A call has the answer that its conversation goes on with, whatever it took. `key` names the call, `fingerprint` what was asked."""
+
+    task: str
+    agent: str
+    key: str
+    fingerprint: str
+    model: str
+    text: str
+    tool_calls: tuple[Mapping[str, str], ...] = ()
+    finish_reason: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallReplayed(Event):
+    """A call of a resumed run was answered from its record, and not made again. `kind`: model, tool or review."""
+
+    task: str
+    agent: str
+    kind: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayDiverged(Event):
+    """A resumed conversation asks something else than it did: from here on it is live."""
+
+    task: str
+    agent: str
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewDecided(Event):
+    """A person decided. `kind`: tool, answer or turn; `content` is what replaces an answer, or what a human agent said."""
+
+    task: str
+    agent: str
+    kind: str
+    key: str
+    approved: bool
+    comment: str | None = None
+    content: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalUnavailable(Event):
+    """The journal failed, and the run goes on without it, as `journal.required: false` allows: it cannot be resumed."""
+
+    error: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCalled(Event):
-    """One attempt at a model ended; `error` is its kind when it failed. Tokens are None where the provider reported none."""
+    """One attempt at a model ended; `error` is its kind when it failed. Tokens are None where the provider reported none, the cost where no price is known."""
 
     task: str
     agent: str
@@ -62,8 +142,22 @@ class ModelCalled(Event):
     attempt: int = 1
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cost_usd: float | None = None
     finish_reason: str | None = None
     error: str | None = None
+    key: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextStreamed(Event):
+    """Text of an answer while its model writes it. A new `attempt` or `model` of the same call `key` voids what came before. Not in the record: `seq` is 0."""
+
+    task: str
+    agent: str
+    key: str
+    model: str
+    attempt: int
+    text: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +209,23 @@ class ContextTrimmed(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemoryRecalled(Event):
+    """What the team's memory knows about a task entered an agent's prompt: so many items, in so many tokens."""
+
+    task: str
+    agent: str
+    items: int
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryUnavailable(Event):
+    """The memory's store failed, and the run goes on without it, as `memory.required: false` allows."""
+
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class CircuitChanged(Event):
     """A model's circuit breaker changed: `state` is open (for `seconds`), half_open or closed."""
 
@@ -124,14 +235,28 @@ class CircuitChanged(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ToolStarted(Event):
+    """A tool call begins. `key` names it; `side_effects` as the tool declares."""
+
+    task: str
+    agent: str
+    tool: str
+    key: str
+    arguments: Mapping[str, Any]
+    side_effects: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ToolCalled(Event):
-    """A tool call ended; `error` is its kind when it failed or was never allowed to begin."""
+    """A tool call ended; `error` is its kind when it failed or was never allowed to begin (then without a key); `result` is what the model reads."""
 
     task: str
     agent: str
     tool: str
     duration_s: float
     error: str | None = None
+    key: str = ""
+    result: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +269,16 @@ class MessageSent(Event):
     message_type: str
     content: str
     timestamp: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class MessagesRead(Event):
+    """Direct messages entered the request `key` of their reader: each with sender and time."""
+
+    task: str
+    agent: str
+    key: str
+    messages: tuple[Mapping[str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,17 +346,21 @@ class TaskCompleted(Event):
     output: str
     truncated: bool
     duration_s: float
+    speaker: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskFailed(Event):
-    """A task failed for good; `error` is the kind, `message` speaks to the person who must act."""
+    """A task failed for good; `error` is the kind, `message` speaks to the person who must act, `cause` is the kind of what lies behind it."""
 
     task: str
     agent: str
     error: str
     message: str
     duration_s: float
+    notes: tuple[str, ...] = ()
+    cause: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,19 +375,49 @@ class TaskSkipped(Event):
 class RunCompleted(Event):
     """Every task has its output."""
 
-    run_id: str
     duration_s: float
+    result: RunResult | None = field(default=None, repr=False, compare=False)
+    """Of the run that has just ended; not part of the record."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFailed(Event):
     """A run ended without all of its outputs; `status` is failed or cancelled."""
 
-    run_id: str
     status: str
     error: str
     message: str
     duration_s: float
+
+
+def stamped(event: Event, seq: int, run_id: str) -> Event:
+    """The event as a run's record has it."""
+    return replace(event, seq=seq, time=datetime.now(timezone.utc), run_id=run_id)
+
+
+def merged(first: TextStreamed, second: TextStreamed) -> TextStreamed | None:
+    """Two pieces of one answer as one; None when they are of two."""
+    same = (first.run_id, first.key, first.model, first.attempt) == (second.run_id, second.key, second.model, second.attempt)
+    return replace(first, text=first.text + second.text) if same else None
+
+
+def event_of(data: Mapping[str, Any]) -> Event | None:
+    """An event from `to_dict`'s data, as JSON gave it back; None for a type that this version does not know. Unknown fields are left out."""
+    kind = _kinds().get(str(data.get("type")))
+    if kind is None:
+        return None
+    known = {field.name: str(field.type) for field in fields(kind)}
+    return kind(**{name: _restored(value, known[name]) for name, value in data.items() if name in known})
+
+
+def _restored(value: Any, kind: str) -> Any:
+    if value is not None and kind.startswith("datetime"):
+        return datetime.fromisoformat(value)
+    return tuple(value) if isinstance(value, list) and kind.startswith("tuple") else value
+
+
+def _kinds() -> dict[str, type[Event]]:
+    return {kind.__name__: kind for kind in Event.__subclasses__()}
 
 
 Listener = Callable[[Event], None]
@@ -258,12 +427,61 @@ def ignore(_event: Event) -> None:
     """Where nobody listens."""
 
 
+class Mailbox:
+    """Events between the thread that has them and the one that wants them. When they are not taken fast enough, text deltas of a call are merged."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Event] = deque()
+        self._changed = threading.Condition()
+        self._ended = False
+        self._wake: Callable[[], None] = lambda: None
+
+    def put(self, event: Event) -> None:
+        """Leave an event; never waits."""
+        with self._changed:
+            last = self._waiting[-1] if self._waiting else None
+            if isinstance(last, TextStreamed) and isinstance(event, TextStreamed) and (both := merged(last, event)) is not None:
+                self._waiting[-1] = both
+            else:
+                self._waiting.append(event)
+            self._changed.notify()
+        self._wake()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+        self._wake()
+
+    def take(self) -> Event | None:
+        """The next event, waiting for it; None when there are no more. For plain code."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._ended)
+            return self._waiting.popleft() if self._waiting else None
+
+    async def take_async(self) -> Event | None:
+        """As `take`, without holding up the loop."""
+        loop, came = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(came.set)
+
+        self._wake = wake
+        while True:
+            with self._changed:
+                if self._waiting or self._ended:
+                    return self._waiting.popleft() if self._waiting else None
+                came.clear()
+            await came.wait()
+
+
 class Dispatcher:
     """Hands events to a listener on a thread of its own: a slow or failing listener never slows or breaks the run."""
 
     def __init__(self, listener: Listener | None) -> None:
         self._listener = listener
-        self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._box = Mailbox()
         self._thread: threading.Thread | None = None
         if listener is not None:
             self._thread = threading.Thread(target=self._deliver, name="unified-agents-events", daemon=True)
@@ -272,17 +490,17 @@ class Dispatcher:
     def put(self, event: Event) -> None:
         """Queue an event; returns at once."""
         if self._thread is not None:
-            self._queue.put(event)
+            self._box.put(event)
 
     def close(self, timeout: float = 1.0) -> None:
         """Wait until what was queued has been delivered, `timeout` seconds at most."""
         if self._thread is not None:
-            self._queue.put(None)
+            self._box.end()
             self._thread.join(timeout)
 
     def _deliver(self) -> None:
         assert self._listener is not None
-        while (event := self._queue.get()) is not None:
+        while (event := self._box.take()) is not None:
             try:
                 self._listener(event)
             except Exception:
@@ -301,3 +519,30 @@ def shielded(listener: Listener | None) -> Listener:
             logger.exception("the on_event listener failed on %s; the call goes on", event.type)
 
     return listen
+
+
+_PAGE = """\
+# Events
+
+Made by `make docs` from `unified_agents/events.py`. How they reach you: [runs.md](runs.md). Each has `seq`, `time` (UTC) and `run_id` beside what stands here.
+
+| type | says | fields |
+|---|---|---|
+"""
+
+
+def page() -> str:
+    """docs/events.md: every type of event."""
+    rows = [f"| `{name}` | {' '.join((kind.__doc__ or '').split())} | {', '.join(_own(kind))} |" for name, kind in _kinds().items()]
+    return _PAGE + "\n".join(rows) + "\n"
+
+
+def _own(kind: type[Event]) -> list[str]:
+    shown = [one.name for one in fields(kind) if (kind, one.name) != (RunCompleted, "result")]
+    return [name for name in shown if name not in Event.__dataclass_fields__]
+
+
+if __name__ == "__main__":
+    from unified_agents import events
+
+    print(events.page(), end="")  # noqa: T201  # `make docs` takes it

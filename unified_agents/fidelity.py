@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from unified_agents.adapter import Adapter, Level
 from unified_agents.checks import agents_in_use, models_in_use
-from unified_agents.errors import Problem
+from unified_agents.errors import Problem, did_you_mean
 from unified_agents.spec import TeamSpec, ToolSpec
 
 _NOT_YET = "`{name}` is not supported yet: no backend would honour it; leave it out"
@@ -34,12 +34,12 @@ _EMULATED = (
     "tasks.*.expertise", "tasks.*.participants", "tasks.*.speaker_selection", "tasks.*.max_rounds", "tasks.*.stop_when", "tasks.*.result",
     "delegation.strategy", "delegation.agents", "delegation.manager", "limits.delegation_depth", "limits.messages",
     "limits.tool_calls", "limits.tool_errors", "limits.output_bytes", "middleware",
+    "budget.tokens", "budget.usd", "budget.seconds", "budget.model_calls", "prices.*",
+    "agents.*.memory", "memory", "memory.store", "memory.short_term", "memory.episodes", "memory.recall.items", "memory.recall.tokens", "memory.tools",
+    "memory.semantic", "memory.required", "stream", "journal", "journal.store", "journal.required",
 )  # fmt: skip
 
-_REFUSED = (
-    "agents.*.memory", "tools.*.side_effects",
-    "memory", "budget", "journal", "stream", "prices",
-)  # fmt: skip
+_REFUSED: tuple[str, ...] = ()  # fmt: skip
 
 # What protects people, or decides who works at all, is never dropped by `strict=False`.
 _NEVER_DROPPED = frozenset(
@@ -54,7 +54,10 @@ _NEVER_DROPPED = frozenset(
         "delegation.manager",
         "limits.delegation_depth",
         "limits.messages",
-        "budget",
+        "budget.tokens",
+        "budget.usd",
+        "budget.seconds",
+        "budget.model_calls",
     }
 )
 
@@ -125,7 +128,27 @@ def unused_fields(team: TeamSpec) -> list[Problem]:
         found.append(Problem("delegation.manager", f"has no part in strategy: {strategy}"))
     if team.delegation and team.delegation.agents and strategy == "explicit":
         found.append(Problem("delegation.agents", "has no part in strategy: explicit"))
+    found += _unused_prices(team)
+    if team.memory is None:
+        found += [
+            Problem(f"agents.{name}.memory", "says who has part in `memory`, which this team does not use")
+            for name, agent in team.agents.items()
+            if not agent.memory
+        ]
     return found
+
+
+def _unused_prices(team: TeamSpec) -> list[Problem]:
+    """Prices of models that nobody asks: most of them are typing errors, and the model meant would go without."""
+    aliases = models_in_use(team)
+    if "default" in aliases - set(team.models):
+        return []  # the environment says which model that is
+    asked = {team.models[name].model if name in team.models else name for name in aliases}
+    return [
+        Problem(f"prices.{name}", f"no agent asks a model of this name{did_you_mean(name, asked)}")
+        for name in team.prices
+        if name not in asked
+    ]
 
 
 def _walk(spec: BaseModel, path: str, pattern: str, table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -142,6 +165,8 @@ def _entry(value: Any, path: str, pattern: str, table: Mapping[str, Any]) -> Ite
         yield path, f"{pattern}[]"
     elif pattern in table:
         yield path, pattern
+        if isinstance(value, BaseModel) and any(field.startswith(f"{pattern}.") for field in table):
+            yield from _walk(value, f"{path}.", f"{pattern}.", table)
     elif isinstance(value, BaseModel):
         yield from _walk(value, f"{path}.", f"{pattern}.", table)
     elif isinstance(value, dict):

@@ -14,7 +14,7 @@ from unified_agents.answers import write_output
 from unified_agents.chat_models import ChatRequest
 from unified_agents.conversation import Brief, Conversation
 from unified_agents.engine import called, in_thread
-from unified_agents.errors import TaskError, TaskTimeoutError, did_you_mean, failure_text
+from unified_agents.errors import BudgetExceededError, TaskError, TaskTimeoutError, did_you_mean, failure_text
 from unified_agents.messages import BROADCAST, Message
 from unified_agents.plan import Member
 from unified_agents.spec import TaskSpec
@@ -111,7 +111,7 @@ class GroupChat:
         self.notes += failed.notes
         assert failed.error is not None
         fallback = failed.agent.fallback
-        if fallback is None or self._seam.cancelled or isinstance(failed.error, TaskTimeoutError):
+        if fallback is None or self._seam.cancelled or isinstance(failed.error, (TaskTimeoutError, BudgetExceededError)):
             raise failed.error
         self._failures.append(failure_text(failed.agent.name, failed.error))
         self.notes.append(f"{self._failures[-1]}; its fallback {fallback} speaks")

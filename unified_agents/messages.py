@@ -91,13 +91,17 @@ class MessageBus:
         with self._lock:
             names = self.recipients(message.sender, message.recipient)
             handlers = [handler for name in names if (handler := self._boxes[name].handler) is not None]
-            self._sent += 1
-            for name in names:
-                if self._boxes[name].handler is None:
-                    self._boxes[name].waiting.append((self._sent, message))
+            self.leave(message, [name for name in names if self._boxes[name].handler is None])
         for handler in handlers:
             handler(message)
         return names
+
+    def leave(self, message: Message, names: Sequence[str]) -> None:
+        """Let a message wait for some of its readers."""
+        with self._lock:
+            self._sent += 1
+            for name in names:
+                self._boxes[name].waiting.append((self._sent, message))
 
     def recipients(self, sender: str, recipient: str) -> tuple[str, ...]:
         """Whom a message from `sender` to `recipient` reaches.

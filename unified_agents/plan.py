@@ -65,6 +65,11 @@ class Step:
         """The agent's name, or all participants'."""
         return ", ".join(self.task.participants) or self.agent.name
 
+    def handed_on(self, member: Member, failure: str) -> Step:
+        """The step as it goes to another agent, which is told how the one before failed; who takes a task over does not hand it to itself."""
+        delegate = None if member.name == self.delegate else self.delegate
+        return replace(self, members=(member,), attempt=self.attempt + 1, failures=(*self.failures, failure), delegate=delegate)
+
     def member(self, name: str) -> Member:
         """Who speaks by this name.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,23 @@ from unified_agents.errors import Problem, SpecError, UnsupportedFeatureError
 from unified_agents.events import Event
 from unified_agents.fidelity import Row, fidelity
 from unified_agents.loader import Loaded, read_team
+from unified_agents.memory.team import TeamMemory
 from unified_agents.middleware import Middleware, default_middleware
+from unified_agents.middleware.recall import Recall
+from unified_agents.middleware.replay import Replay
 from unified_agents.model_choice import Models, chat_models, model_names, put_in_place, resolve_models
 from unified_agents.plan import Plan, bind_inputs, filled_team, make_plan
 from unified_agents.post import Post
+from unified_agents.pricing import Prices, unpriced
+from unified_agents.recorded import Recorded
 from unified_agents.references import BadReferenceError, resolve_reference
 from unified_agents.registry import Backend, default_backend, get_backend
 from unified_agents.review import ReviewDesk, Reviewer
 from unified_agents.spec import LimitsSpec, TeamSpec
+from unified_agents.spending import Spending, Spent
 from unified_agents.tools import Tool
 from unified_agents.tools.loading import Toolbox, load_tools
-from unified_agents.walk import Seam
+from unified_agents.walk import Seam, at_once
 
 BACKEND_VARIABLE = "UNIFIED_AGENTS_BACKEND"
 Team = TeamSpec | str | os.PathLike[str]
@@ -62,6 +68,7 @@ class Prepared:
     reviewer: Reviewer | None
     fallback: Backend | None = None
     """Where the rest of a run goes when the framework itself fails."""
+    options: Options = field(default_factory=Options)
 
     @property
     def lost(self) -> list[Row]:
@@ -70,15 +77,23 @@ class Prepared:
 
     def seam(
         self, tools: Mapping[str, Sequence[Tool]], layers: Sequence[Middleware] = (), emit: Callable[[Event], None] = lambda _: None,
-        plan: Plan | None = None, post: Post | None = None,
+        plan: Plan | None = None, post: Post | None = None, memory: TeamMemory | None = None,
+        spending: Spending | None = None, recorded: Recorded | None = None, written: Callable[[], Awaitable[None]] | None = None,
     ) -> Seam:  # fmt: skip
         """The seam of one native team, for the whole plan or a remainder; `layers` go innermost."""
+        spending = spending or self.spending()
         return Seam(
             plan=plan or self.plan,
             models=self.models,
             layers=[
+                *([Replay(recorded, emit)] if recorded is not None else []),
+                *([self._recall(memory, emit)] if memory else []),
                 *default_middleware(
-                    resilience=self.plan.team.resilience, token_window=self.plan.team.token_window, extra=self.layers, emit=emit
+                    resilience=self.plan.team.resilience,
+                    token_window=self.plan.team.token_window,
+                    spending=spending,
+                    extra=self.layers,
+                    emit=emit,
                 ),
                 *layers,
             ],
@@ -87,9 +102,26 @@ class Prepared:
             guardrails=self.guardrails,
             selectors=self.selectors,
             post=post,
+            memory=memory,
+            recorded=recorded or Recorded(),
+            written=written or at_once,
             review=ReviewDesk(self.reviewer) if self.reviewer else None,
             limits=self.plan.team.limits or LimitsSpec(),
+            spending=spending,
         )
+
+    @property
+    def prices(self) -> Prices:
+        """What the team's models cost."""
+        return Prices(self.plan.team.prices)
+
+    def spending(self, before: Spent | None = None) -> Spending:
+        """A new meter for the team's budget; `before` is what a run that is resumed has spent already."""
+        return Spending(self.plan.team.budget, self.prices, before)
+
+    def _recall(self, memory: TeamMemory, emit: Callable[[Event], None]) -> Recall:
+        asked = {step.name: f"{step.task.description}\n{step.task.expected_output or ''}" for step in self.plan.steps}
+        return Recall(memory, asked, {name for name, agent in self.plan.team.agents.items() if agent.memory}, emit)
 
 
 def prepare(team: Team, options: Options) -> Prepared:
@@ -108,6 +140,8 @@ def prepare(team: Team, options: Options) -> Prepared:
     speaking = [name for name in agents_in_use(checked) if not checked.agents[name].human]
     plan = make_plan(checked, values, {name: [configs[alias] for alias in model_names(checked, name)] for name in speaking})
     loaded.add(_outside(plan))
+    if checked.budget is not None and checked.budget.usd is not None:
+        loaded.add(unpriced(Prices(checked.prices), configs.values()))
     loaded.raise_if_wrong()
     code = load_code(checked, options)
     layers = [*options.middleware, *code.middleware]
@@ -122,6 +156,7 @@ def prepare(team: Team, options: Options) -> Prepared:
         code.selectors,
         options.reviewer,
         fallback,
+        options,
     )
 
 

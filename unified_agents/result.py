@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from datetime import datetime, timezone
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from unified_agents.errors import RunError, failure_text
+from unified_agents.errors import BudgetExceededError, RunError, failure_text
 from unified_agents.events import Event, MessageSent, MessageUndelivered, ModelCalled, TaskStarted
 from unified_agents.plan import Plan
 from unified_agents.registry import Backend
@@ -19,12 +20,12 @@ class _Result(BaseModel):
 
 
 class UsageResult(_Result):
-    """Requests and tokens. None: not reported by the provider for at least one answer."""
+    """Requests, tokens and USD. None: not reported by the provider, or the price not known, for at least one answer."""
 
     model_calls: int = 0
     input_tokens: int | None = 0
     output_tokens: int | None = 0
-    cost_usd: float | None = None
+    cost_usd: float | None = 0.0
 
 
 class RunUsage(UsageResult):
@@ -99,13 +100,24 @@ def error_result(error: RunError) -> ErrorResult:
 
 
 def usage_of(calls: list[ModelCalled]) -> UsageResult:
-    """The sum of some calls: every attempt is a request; tokens count where an answer came, and are None when one of those has none."""
-    return UsageResult(model_calls=len(calls), input_tokens=_tokens(calls, "input_tokens"), output_tokens=_tokens(calls, "output_tokens"))
+    """The sum of some calls: every attempt is a request; tokens and costs count where an answer came, and are None when one of those has none."""
+    costs = _of_answers(calls, "cost_usd")
+    return UsageResult(
+        model_calls=len(calls),
+        input_tokens=_sum(_of_answers(calls, "input_tokens")),
+        output_tokens=_sum(_of_answers(calls, "output_tokens")),
+        cost_usd=None if costs is None else math.fsum(costs),
+    )
 
 
-def _tokens(calls: list[ModelCalled], kind: str) -> int | None:
-    counts = [getattr(call, kind) for call in calls if call.error is None]
-    return None if None in counts or (calls and not counts) else sum(counts)
+def _sum(counts: list[int] | None) -> int | None:
+    return None if counts is None else sum(counts)
+
+
+def _of_answers(calls: list[ModelCalled], kind: str) -> list[Any] | None:
+    """A number of each answer; None when one is missing, or no call was answered."""
+    numbers = [getattr(call, kind) for call in calls if call.error is None]
+    return None if None in numbers or (calls and not numbers) else numbers
 
 
 class ResultBuilder:
@@ -113,8 +125,9 @@ class ResultBuilder:
 
     def __init__(self, plan: Plan, backend: Backend, run_id: str) -> None:
         self._plan, self._first, self._run_id = plan, backend, run_id
-        self.backend = backend
+        self.backend = backend.name
         """Where tasks run now."""
+        self.resumed = False
         self._ran_on: dict[str, str] = {}
         self._calls: list[ModelCalled] = []
         self._messages: list[MessageSent] = []
@@ -126,7 +139,7 @@ class ResultBuilder:
     def end(self, outcome: Any) -> None:
         """Note how an agent fared with a task."""
         self.outcomes[outcome.task] = outcome
-        self._ran_on[outcome.task] = self.backend.name
+        self._ran_on[outcome.task] = self.backend
 
     def reassign(self, task: str) -> None:
         """A failed task goes to another agent: what came of it so far is a note."""
@@ -146,15 +159,21 @@ class ResultBuilder:
 
     def build(self, status: str, duration_s: float, error: RunError | None) -> RunResult:
         """The result as things stand."""
-        failed = [name for name, outcome in self.outcomes.items() if outcome.error is not None]
-        downstream = self._plan.downstream(failed)
-        tasks = {name: self._task(name, downstream) for name in self._plan.team.tasks}
+        skipped = self.skipped
+        tasks = {name: self._task(name, skipped) for name in self._plan.team.tasks}
         return RunResult(
             run_id=self._run_id, team=self._plan.team.name, backend=self._first.name, framework_version=self._first.framework_version, status=status,
             output=tasks[self._plan.final].output, structured=tasks[self._plan.final].structured, tasks=tasks,
             messages=[self._message(m) for m in self._messages],
-            usage=self._usage(), duration_s=duration_s, error=error_result(error) if error else None,
+            usage=self._usage(), duration_s=duration_s, resumed_from=self._run_id if self.resumed else None,
+            error=error_result(error) if error else None,
         )  # fmt: skip
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Tasks that were not run because one before them failed, each with that one. What the budget did not cover is pending instead."""
+        failed = [name for name, one in self.outcomes.items() if one.error is not None and not isinstance(one.error, BudgetExceededError)]
+        return self._plan.downstream(failed)
 
     def _message(self, sent: MessageSent) -> MessageResult:
         missed = self._missed.get((sent.sender, sent.recipient, sent.timestamp), ())
@@ -172,7 +191,7 @@ class ResultBuilder:
             status = "skipped" if name in downstream else "pending"
             notes = [f"task {downstream[name]!r} failed"] if name in downstream else []
             return TaskResult(
-                status=status, agent=agent, backend=self.backend.name, attempts=self._attempts[name], notes=[*self._failures.get(name, ()), *notes]
+                status=status, agent=agent, backend=self.backend, attempts=self._attempts[name], notes=[*self._failures.get(name, ()), *notes]
             )  # fmt: skip
         calls = [call for call in self._calls if call.task == name]
         cut = ["the answer was cut off at max_tokens"] if outcome.truncated else []
@@ -194,6 +213,4 @@ class ResultBuilder:
 
 
 def _fields(message: MessageSent) -> dict[str, Any]:
-    data = message.to_dict()
-    del data["type"], data["task"]
-    return data
+    return {name: getattr(message, name) for name in ("sender", "recipient", "message_type", "content", "timestamp")}

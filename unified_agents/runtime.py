@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import secrets
+import contextlib
+import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
 from functools import partial
 from typing import Any, TypeVar
 
 from unified_agents.adapter import NativeTeam
 from unified_agents.chat_models import monotonic
 from unified_agents.engine import engine, in_thread
-from unified_agents.errors import BackendError, Problem, RunCancelledError, RunError, SpecError, failure_text
+from unified_agents.errors import (
+    BackendError,
+    BudgetExceededError,
+    JournalError,
+    MemoryStoreError,
+    Problem,
+    RunCancelledError,
+    RunError,
+    SpecError,
+    failure_text,
+)
 from unified_agents.events import (
     BackendReplaced,
     Dispatcher,
     Event,
     FieldsDropped,
     FieldsUnused,
+    JournalUnavailable,
     Listener,
     RunCompleted,
     RunFailed,
+    RunResumed,
     RunStarted,
     TaskReassigned,
     TaskSkipped,
+    TextStreamed,
+    stamped,
 )  # fmt: skip
 from unified_agents.fidelity import unused_fields
+from unified_agents.journal import Journal, RunJournal, Writer, open_journal
+from unified_agents.memory.team import TeamMemory
 from unified_agents.middleware import Middleware
 from unified_agents.middleware.trace import Trace
 from unified_agents.model_choice import Models
@@ -36,15 +51,18 @@ from unified_agents.plan import Plan, Step
 from unified_agents.post import Post
 from unified_agents.preparation import Options, Prepared, Team, prepare
 from unified_agents.prompts import Earlier
+from unified_agents.recorded import Recorded
 from unified_agents.registry import Backend
 from unified_agents.result import ResultBuilder, RunResult
+from unified_agents.resume import Before, check_changes, definition, recalled_options, restored, source_of
 from unified_agents.review import Reviewer
+from unified_agents.spec import JournalSpec
+from unified_agents.state import is_run_id, new_run_id
 from unified_agents.tools import Tool
 from unified_agents.walk import Seam, TaskOutcome
 
 T = TypeVar("T")
 
-_RUN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _CANCEL_SECONDS = 1.0
 
 
@@ -74,7 +92,7 @@ def run_team(
         RunError: the run failed; `error.result` is the RunResult.
     """
     options = Options(backend, inputs, models or {}, tools or {}, reviewer, middleware, strict)
-    return engine().run(_run(team, options, on_event, run_id))
+    return engine().run(start(team, options, on_event, run_id))
 
 
 async def run_team_async(
@@ -84,17 +102,74 @@ async def run_team_async(
 ) -> RunResult:  # fmt: skip
     """As `run_team`, awaited; cancelling it cancels the run."""
     options = Options(backend, inputs, models or {}, tools or {}, reviewer, middleware, strict)
-    return await engine().call(_run(team, options, on_event, run_id))
+    return await engine().call(start(team, options, on_event, run_id))
 
 
-async def _run(team: Team, options: Options, on_event: Listener | None, run_id: str | None) -> RunResult:
+async def start(team: Team, options: Options, on_event: Listener | None, run_id: str | None) -> RunResult:
+    """As `run_team`, on the engine's loop."""
     prepared = await in_thread(lambda: prepare(team, options), "unified-agents-prepare")  # reading and importing block
     return await execute(prepared, on_event, run_id)
 
 
-def new_run_id() -> str:
-    """A run id that sorts by time."""
-    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+def resume_run(
+    run_id: str, *, team: Team | None = None, backend: str | None = None, models: Models | None = None, tools: Mapping[str, Any] | None = None,
+    reviewer: Reviewer | None = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None, strict: bool = True,
+    journal: str = JournalSpec().store, accept_changes: bool = False, repeat_unfinished: bool = False,
+) -> RunResult:  # fmt: skip
+    """Finish a run that was interrupted or failed, on the same or another backend; what was completed is not run again.
+
+    Args:
+        run_id: the run. A completed one is not run: its result is returned as it was stored.
+        team: the team, needed when it was built in Python; one that was read from a file is read from it again.
+        backend: absent: where the run was.
+        models: as for `run_team`; what was given there in Python must be given again.
+        tools: likewise.
+        reviewer: likewise.
+        middleware: likewise.
+        on_event: likewise.
+        strict: likewise.
+        journal: where the run is recorded.
+        accept_changes: go on although tasks are not what they were when the run began.
+        repeat_unfinished: call tools with side effects again, although they may have done their work before the run stopped.
+
+    Raises:
+        UnknownRunError: there is no such run.
+        RunBusyError: another process works on it.
+        SpecError: the team is wrong, or not what it was.
+        UnfinishedCallError: a tool with side effects may have done its work.
+        JournalError, BackendUnavailableError, UnsupportedFeatureError, RunError: as for `run_team`.
+    """
+    options = Options(backend, None, models or {}, tools or {}, reviewer, middleware, strict)
+    return engine().run(resume(run_id, team, options, on_event, journal, accept_changes, repeat_unfinished))
+
+
+async def resume_run_async(
+    run_id: str, *, team: Team | None = None, backend: str | None = None, models: Models | None = None, tools: Mapping[str, Any] | None = None,
+    reviewer: Reviewer | None = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None, strict: bool = True,
+    journal: str = JournalSpec().store, accept_changes: bool = False, repeat_unfinished: bool = False,
+) -> RunResult:  # fmt: skip
+    """As `resume_run`, awaited; cancelling it cancels the run."""
+    options = Options(backend, None, models or {}, tools or {}, reviewer, middleware, strict)
+    return await engine().call(resume(run_id, team, options, on_event, journal, accept_changes, repeat_unfinished))
+
+
+async def resume(
+    run_id: str, team: Team | None, options: Options, on_event: Listener | None, store: str, accept_changes: bool, repeat_unfinished: bool,
+    on_cancelled: Callable[[RunResult], None] = lambda _: None,
+) -> RunResult:  # fmt: skip
+    """As `resume_run`, on the engine's loop."""
+    journal = open_journal(store)
+    await in_thread(lambda: journal.run(run_id), "unified-agents-journal")  # no lock is made for a run that does not exist
+    with journal.locked(run_id):
+        record = await in_thread(lambda: journal.run(run_id), "unified-agents-journal")
+        if record.status == "completed" and record.result is not None:
+            return RunResult.model_validate(record.result)
+        before = Before(await in_thread(lambda: journal.events(run_id), "unified-agents-journal"), repeat_unfinished)
+        given = replace(recalled_options(options, record), backend=options.backend or before.backend or record.backend)
+        prepared = await in_thread(lambda: prepare(team or source_of(record), given), "unified-agents-prepare")
+        if not accept_changes:
+            check_changes(record.definition["tasks"], prepared.plan)
+        return await execute(prepared, on_event, run_id, on_cancelled, before, journal)
 
 
 async def execute(
@@ -102,64 +177,234 @@ async def execute(
     on_event: Listener | None = None,
     run_id: str | None = None,
     on_cancelled: Callable[[RunResult], None] = lambda _: None,
+    before: Before | None = None,
+    journal: Journal | None = None,
 ) -> RunResult:
-    """Run a prepared team once, on the engine's loop; errors as `run_team`. `on_cancelled` gets the result of a run that was cancelled."""
+    """Run a prepared team once, on the engine's loop; errors as `run_team`.
+
+    `on_cancelled` gets the result of a run that was cancelled; `before` and `journal` are of a run that is resumed, which is locked already.
+    """
     if on_event is not None and not callable(on_event):
         raise SpecError([Problem("on_event", f"found {type(on_event).__name__}, expected a function that takes an Event")])
-    if run_id is not None and not _RUN_ID.fullmatch(run_id):
+    if run_id is not None and not is_run_id(run_id):
         raise SpecError([Problem("run_id", f"found {run_id!r}, allowed: 1 to 128 of A-Z a-z 0-9 . _ -")])
-    run = _Run(prepared, run_id or new_run_id(), Dispatcher(on_event))
+    name, dispatcher = run_id or new_run_id(), Dispatcher(on_event)
     try:
-        return await run.go()
-    except asyncio.CancelledError:
-        if run.cancelled is not None:
-            on_cancelled(run.cancelled)
-        raise
+        with contextlib.ExitStack() as held:
+            book = await _journal(prepared.plan.team.journal, name, held, journal, named=run_id is not None)
+            run = _Run(prepared, name, dispatcher, before or Before(), book)
+            try:
+                return await run.go()
+            except asyncio.CancelledError:
+                if run.cancelled is not None:
+                    on_cancelled(run.cancelled)
+                raise
     finally:
-        await in_thread(run.dispatcher.close, "unified-agents-close")
+        await in_thread(dispatcher.close, "unified-agents-close")
+
+
+async def _journal(
+    spec: JournalSpec | None, run_id: str, held: contextlib.ExitStack, journal: Journal | None, *, named: bool
+) -> Writer | JournalError | None:
+    """What writes a run's journal, the run being locked; the error, where the run may go on without; None where none is wanted.
+
+    `named`: the caller chose the run's id, so there may be such a run already.
+
+    Raises:
+        JournalError: it cannot be opened, and is required.
+        SpecError: there is a run by this name.
+    """
+    if journal is None and spec is None:
+        return None
+    try:
+        book = journal or open_journal(spec.store if spec else "")
+        if journal is None:
+            held.enter_context(book.locked(run_id))
+        if journal is None and named and await in_thread(lambda: book.has(run_id), "unified-agents-journal"):
+            taken = f"there is a run {run_id!r} already: resume it (unified-agents resume {run_id}), or take another name"
+            raise SpecError([Problem("run_id", taken)])
+        return await in_thread(book.writing, "unified-agents-journal")
+    except (JournalError, BackendError) as error:
+        if spec is None or spec.required:
+            raise
+        return error if isinstance(error, JournalError) else JournalError(str(error))
 
 
 class _Run:
     """One run: its events, its outcomes, its end."""
 
-    def __init__(self, prepared: Prepared, run_id: str, dispatcher: Dispatcher) -> None:
-        self.prepared, self.run_id, self.dispatcher = prepared, run_id, dispatcher
+    def __init__(self, prepared: Prepared, run_id: str, dispatcher: Dispatcher, before: Before, book: Writer | JournalError | None) -> None:
+        self.prepared, self.run_id, self.dispatcher, self.before = prepared, run_id, dispatcher, before
         self.builder = ResultBuilder(prepared.plan, prepared.backend, run_id)
-        self.post = Post(prepared.plan.team.agents, self.emit)
-        self.started = monotonic()
+        self.recorded = Recorded(before.events, self.emit)
+        self.post = Post(prepared.plan.team.agents, self.emit, self.recorded)
+        self.spending = prepared.spending(before.spent if before else None)
+        self.memory = TeamMemory.of(prepared.plan.team, run_id, self.emit)
+        self.journal = RunJournal(book, run_id, self._unwritten) if isinstance(book, Writer) else None
         self.cancelled: RunResult | None = None
+        self.forgotten: MemoryStoreError | None = None
+        """Why something that had to be remembered was not."""
+        self.broken: JournalError | None = book if isinstance(book, JournalError) else None
+        """Why the run is not written down."""
+        self._seq = itertools.count(max((event.seq for event in before.events), default=0) + 1)
+        self._started = monotonic() - before.seconds
+        self._begun = False
+        self._working: asyncio.Task[Any] | None = None
 
     def emit(self, event: Event) -> None:
+        passing = isinstance(event, TextStreamed)
+        event = stamped(event, 0 if passing else next(self._seq), self.run_id)
         self.builder.take(event)
         self.dispatcher.put(event)
+        if self.journal is not None and not passing:
+            self.journal.put(event)
+
+    def _unwritten(self, error: JournalError) -> None:
+        """The journal failed: the run ends, or goes on and says that it cannot be resumed."""
+        self.broken = error
+        if not self._journal_required:
+            if self._begun:  # else it is said once the run begins
+                self.emit(JournalUnavailable(error=str(error)))
+        elif self._working is not None:
+            self._working.cancel()
+
+    @property
+    def _journal_required(self) -> bool:
+        spec = self.prepared.plan.team.journal
+        return spec is None or spec.required
 
     async def report(self, outcome: TaskOutcome) -> None:
         self.builder.end(outcome)
+        await self._remember(outcome)
 
     async def go(self) -> RunResult:
-        plan = self.prepared.plan
-        unused = unused_fields(plan.team)
-        self.emit(RunStarted(run_id=self.run_id, team=plan.team.name, backend=self.prepared.backend.name, tasks=tuple(plan.team.tasks)))
-        if unused:
-            self.emit(FieldsUnused(paths=tuple(problem.path for problem in unused)))
-        if self.prepared.lost:
-            self.emit(FieldsDropped(backend=self.prepared.backend.name, paths=tuple(row.path for row in self.prepared.lost)))
+        """The result, once everything is written down.
+
+        Raises:
+            JournalError: nothing was asked, since it could not be written down.
+            RunError: the run failed; `result` is on it.
+        """
+        plan, afresh = restored(self.before, self.prepared.plan, self.builder, self.recorded)
+        await self._begin_journal()
+        self.spending.begin()
+        self._say_started(plan)
+        self._begun = True
+        self.post.restore(self.before.events, self.builder.outcomes, afresh)
         try:
-            await self._run_with_tools(plan)
+            await self._work(plan)
         except asyncio.CancelledError:
-            self.cancelled = self._end(RunCancelledError("the run was cancelled")).result
+            if self.broken is not None and self._journal_required:
+                raise await self._end(self.broken) from self.broken.__cause__
+            self.cancelled = (await self._end(RunCancelledError("the run was cancelled"))).result
             raise
         except SpecError as error:  # two tools of one name, known only when the MCP servers run
             self._failed(error, "failed")
             raise
         except RunError as error:
-            raise self._end(error) from error.__cause__
-        failure = next((outcome.error for outcome in self.builder.outcomes.values() if outcome.error), None)
-        if failure is not None:
-            raise self._end(failure)
+            await self._sum_up("failed")
+            raise await self._end(error) from error.__cause__
+        finally:
+            if self.memory is not None:
+                await self.memory.close()
+        return await self._complete()
+
+    async def _begin_journal(self) -> None:
+        if self.journal is None:
+            return
+        try:
+            if self.before:
+                await self.journal.resume(self.prepared.backend.name, definition(self.prepared))
+            else:
+                await self.journal.begin(self.prepared.plan.team.name, self.prepared.backend.name, definition(self.prepared))
+        except JournalError as error:
+            if self._journal_required:
+                raise
+            self.journal, self.broken = None, error
+
+    def _say_started(self, plan: Plan) -> None:
+        team, backend = plan.team, self.prepared.backend.name
+        resumable = self.journal is not None
+        if self.before:
+            self.builder.resumed = True
+            done, left = tuple(self.builder.outcomes), tuple(step.name for step in plan.steps)
+            self.emit(RunResumed(team=team.name, backend=backend, completed=done, tasks=left, resumable=resumable))
+        else:
+            self.emit(RunStarted(team=team.name, backend=backend, tasks=tuple(team.tasks), resumable=resumable))
+        if self.broken is not None and self.journal is None:
+            self.emit(JournalUnavailable(error=str(self.broken)))
+        unused = unused_fields(team)
+        if unused:
+            self.emit(FieldsUnused(paths=tuple(problem.path for problem in unused)))
+        if self.prepared.lost:
+            self.emit(FieldsDropped(backend=backend, paths=tuple(row.path for row in self.prepared.lost)))
+
+    async def _complete(self) -> RunResult:
         self.post.close()
-        self.emit(RunCompleted(run_id=self.run_id, duration_s=self._duration()))
-        return self.builder.build("completed", self._duration(), None)
+        result = self.builder.build("completed", self._duration(), None)
+        self.emit(RunCompleted(duration_s=result.duration_s, result=result))
+        await self._write(result)
+        if self.broken is not None and self._journal_required:
+            raise await self._end(self.broken) from self.broken.__cause__
+        return result
+
+    async def _write(self, result: RunResult) -> None:
+        """Wait until the run's end is in the journal."""
+        if self.journal is not None:
+            self.journal.end(result.status, result.duration_s, result.model_dump_json())
+            await self.journal.flush()
+
+    async def written(self) -> None:
+        """Wait until everything that was emitted is in the journal.
+
+        Raises:
+            JournalError: it cannot be, and has to.
+        """
+        if self.journal is not None:
+            await self.journal.flush()
+            if self.broken is not None and self._journal_required:
+                raise self.broken
+
+    async def _work(self, plan: Plan) -> None:
+        """All of the run, with what it leaves in memory.
+
+        Raises:
+            RunError: the first that failed.
+        """
+        if self.memory is not None:
+            await self.memory.open()
+        await self._run_until_broken(plan)
+        failure = next((outcome.error for outcome in self.builder.outcomes.values() if outcome.error), None)
+        if failure is None:
+            await self._sum_up("completed")
+        if failure or self.forgotten:
+            raise failure or self.forgotten  # type: ignore[misc]  # one of them is an error
+
+    async def _remember(self, outcome: TaskOutcome) -> None:
+        """Every task that ended is an episode. A store that fails then fails the run, but not the framework in the midst of its tasks."""
+        if self.memory is None or outcome.status == "cancelled":
+            return
+        said = failure_text(outcome.agent, outcome.error) if outcome.output is None else outcome.output
+        task = self.prepared.plan.step(outcome.task).task
+        await self._noted(self.memory.task_ended(task.name, task.description, outcome.agent, outcome.status, said))
+
+    async def _sum_up(self, status: str) -> None:
+        if self.memory is not None:
+            ended = [f"{name} by {one.agent} {one.status}" for name, one in self.builder.outcomes.items()]
+            await self._noted(self.memory.run_ended(status, ended, self._duration()))
+
+    async def _noted(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except MemoryStoreError as error:
+            self.forgotten = self.forgotten or error
+
+    async def _run_until_broken(self, plan: Plan) -> None:
+        """Run the plan; a journal that fails meanwhile cancels it."""
+        self._working = asyncio.current_task()
+        try:
+            await self._run_with_tools(plan)
+        finally:
+            self._working = None
 
     async def _run_with_tools(self, plan: Plan) -> None:
         """Run the plan, then what is left of it: with fallback agents, on the fallback backend, until nothing is or nobody is left to try."""
@@ -172,6 +417,7 @@ class _Run:
                     await self._run_on(backend, left, tools)
                     left = self._left(left)
                 except BackendError as error:
+                    self._check_budget(left)
                     other = self.prepared.fallback
                     if other is None or backend is other:
                         raise
@@ -186,16 +432,39 @@ class _Run:
 
         Raises:
             BackendError: the framework itself failed, or left steps out.
+            BudgetExceededError: the run's budget does not cover all of the plan.
         """
-        seam = self.prepared.seam(tools, [Trace(self.emit)], self.emit, plan, self.post)
+        seam = self.prepared.seam(
+            tools,
+            [Trace(self.emit, self.prepared.prices, plan.team.stream)],
+            self.emit,
+            plan,
+            self.post,
+            self.memory,
+            self.spending,
+            self.recorded if self.journal is not None else None,
+            self.written,
+        )
         team = await self._framework(backend, in_thread(partial(backend.adapter.build, plan, seam), "unified-agents-build"))
-        self.builder.backend = backend
+        self.builder.backend = backend.name
         await self._run_native(backend, team, seam)
+        self._check_budget(plan)
         outcomes = self.builder.outcomes
         if not any(step.name in outcomes and outcomes[step.name].error for step in plan.steps):
             missing = [step.name for step in plan.steps if step.name not in outcomes]
             if missing:
                 raise BackendError(f"the framework ended without running {', '.join(map(repr, missing))}")
+
+    def _check_budget(self, plan: Plan) -> None:
+        """Nobody takes over what the budget did not cover: another agent or backend would spend from the same.
+
+        Raises:
+            BudgetExceededError: it was exceeded, and something is left.
+        """
+        ended = self.builder.outcomes
+        if self.spending.error is None or all(step.name in ended and ended[step.name].error is None for step in plan.steps):
+            return
+        raise next((one.error for one in ended.values() if isinstance(one.error, BudgetExceededError)), self.spending.error)
 
     def _say_replaced(self, backend: Backend, other: Backend, error: BackendError, left: Plan) -> None:
         said, names = next(iter(str(error).splitlines()), ""), tuple(step.name for step in left.steps)
@@ -213,12 +482,10 @@ class _Run:
 
     def _with_fallback(self, plan: Plan, step: Step) -> Step | None:
         error, name = self.builder.outcomes[step.name].error, step.agent.fallback
-        if name is None or step.task.participants or isinstance(error, RunCancelledError):
+        if name is None or step.task.participants or isinstance(error, (RunCancelledError, MemoryStoreError)):
             return None
         self.emit(TaskReassigned(task=step.name, agent=name, failed=step.agent.name, error=type(error).__name__))
-        failures = (*step.failures, failure_text(step.agent.name, error))
-        delegate = None if name == step.delegate else step.delegate  # who takes a task over does not hand it to itself
-        return replace(step, members=(plan.members[name],), attempt=step.attempt + 1, failures=failures, delegate=delegate)
+        return step.handed_on(plan.members[name], failure_text(step.agent.name, error))
 
     async def _run_native(self, backend: Backend, team: NativeTeam, seam: Seam) -> None:
         """Run the framework's team; when this is cancelled, end it and wait a moment for its tasks to be reported."""
@@ -243,19 +510,19 @@ class _Run:
             said = next(iter(str(error).splitlines()), "")
             raise BackendError(f"{backend.name} failed: {type(error).__name__}: {said}") from error
 
-    def _end(self, error: RunError) -> RunError:
+    async def _end(self, error: RunError) -> RunError:
         """The error with the run's result on it, once everything that will not run is said."""
         status = "cancelled" if isinstance(error, RunCancelledError) else "failed"
         self.post.close()
-        failed = [name for name, outcome in self.builder.outcomes.items() if outcome.error is not None]
-        for name, cause in self.prepared.plan.downstream(failed).items():
+        for name, cause in self.builder.skipped.items():
             self.emit(TaskSkipped(task=name, because_of=cause))
         self._failed(error, status)
         error.result = self.builder.build(status, self._duration(), error)
+        await self._write(error.result)
         return error
 
     def _failed(self, error: Exception, status: str) -> None:
-        self.emit(RunFailed(run_id=self.run_id, status=status, error=type(error).__name__, message=str(error), duration_s=self._duration()))
+        self.emit(RunFailed(status=status, error=type(error).__name__, message=str(error), duration_s=self._duration()))
 
     def _duration(self) -> float:
-        return monotonic() - self.started
+        return monotonic() - self._started

@@ -233,15 +233,27 @@ class RecallSpec(_Spec):
     tokens: Positive = 500
 
 
-class MemorySpec(_Spec):
-    """What agents remember across tasks and runs."""
+def _store(value: Any) -> Any:
+    if isinstance(value, str) or hasattr(value, "recall"):
+        return value
+    raise ValueError(f"found {type(value).__name__}, expected sqlite:///FILE, :memory:, or in Python a MemoryStore")
 
-    store: str = "sqlite:///memory.db"
+
+def _semantic(value: Any) -> Any:
+    if isinstance(value, bool) or callable(value):
+        return value
+    raise ValueError(f"found {value!r}, expected true, false, or in Python a function from texts to vectors")
+
+
+class MemorySpec(_Spec):
+    """What agents remember across tasks and runs. In Python `store` may be a MemoryStore, `semantic` a function from texts to vectors."""
+
+    store: Annotated[Any, BeforeValidator(_store, json_schema_input_type=str)] = "sqlite:///memory.db"
     short_term: Positive = 10
     episodes: Positive = 100
     recall: RecallSpec = RecallSpec()
     tools: bool = True
-    semantic: bool = False
+    semantic: Annotated[Any, BeforeValidator(_semantic, json_schema_input_type=bool)] = False
     required: bool = True
 
 
@@ -373,7 +385,9 @@ class TeamSpec(_Spec):
     resilience: ResilienceSpec | None = None
     budget: BudgetSpec | None = None
     limits: LimitsSpec | None = None
-    journal: Annotated[JournalSpec | None, BeforeValidator(_switch(JournalSpec), json_schema_input_type=JournalSpec | bool | None)] = None
+    journal: Annotated[JournalSpec | None, BeforeValidator(_switch(JournalSpec), json_schema_input_type=JournalSpec | bool | None)] = (
+        JournalSpec()
+    )
     stream: bool = False
     prices: Annotated[dict[str, PriceSpec], _listed(_entries("price", keyed=False), PriceSpec)] = Field(default_factory=dict)
     tools: Annotated[dict[str, ToolSpec], _listed(_entries("tool"), ToolSpec)] = Field(default_factory=dict)

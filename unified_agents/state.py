@@ -1,8 +1,11 @@
-"""The folder that holds everything a run leaves behind: `.unified_agents/` of the working folder."""
+"""The folder that holds everything a run leaves behind, `.unified_agents/` of the working folder; and how runs are named."""
 
 from __future__ import annotations
 
 import os
+import re
+import secrets
+from datetime import datetime, timezone
 from pathlib import Path
 
 from unified_agents.errors import BackendError
@@ -27,3 +30,16 @@ def state_folder() -> Path:
             f"the state folder {named} cannot be made ({error.strerror}): set {HOME_VARIABLE} to a folder that can be written"
         ) from error
     return folder
+
+
+_RUN_ID = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,128}")  # a folder is called so: no name of dots alone
+
+
+def new_run_id() -> str:
+    """A run id that sorts by time."""
+    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def is_run_id(text: str) -> bool:
+    """Whether a run may be called so."""
+    return _RUN_ID.fullmatch(text) is not None

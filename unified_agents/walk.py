@@ -13,15 +13,19 @@ from unified_agents.chat_models import ChatModel, ChatRequest, ChatResponse, ans
 from unified_agents.conversation import Brief, Conversation
 from unified_agents.deadline import Deadline
 from unified_agents.engine import engine, tamed
-from unified_agents.errors import BackendError, RunCancelledError, RunError, TaskError
+from unified_agents.errors import BackendError, BudgetExceededError, DelegationError, RunCancelledError, RunError, TaskError
 from unified_agents.events import Event, TaskCompleted, TaskFailed, TaskStarted
 from unified_agents.group_chat import GroupChat
+from unified_agents.memory.team import TeamMemory
 from unified_agents.middleware import CallNext, Middleware, chain
 from unified_agents.plan import Member, Plan, Seat, Step
 from unified_agents.post import Post
+from unified_agents.recorded import Recorded
 from unified_agents.review import ReviewDesk
 from unified_agents.spec import LimitsSpec
+from unified_agents.spending import Spending
 from unified_agents.tools import Tool
+from unified_agents.tools.memory import uses_memory_tools
 from unified_agents.tools.teamwork import Handle, teamwork_tools
 
 T = TypeVar("T")
@@ -106,8 +110,8 @@ class Walk:
         self.outcomes: list[TaskOutcome] = []
 
     def ready(self) -> list[Step]:
-        """The steps that may start now and were not returned before; none once the run is cancelled."""
-        if self._seam.cancelled:
+        """The steps that may start now and were not returned before; none once the run is cancelled, or a task failed for its budget."""
+        if self._seam.cancelled or any(isinstance(outcome.error, BudgetExceededError) for outcome in self.outcomes):
             return []
         steps = [s for s in self._seam.plan.steps if s.name not in self._open and all(w in self._outputs for w in s.waits)]
         self._open.update(dict.fromkeys(step.name for step in steps))
@@ -129,13 +133,13 @@ class Walk:
 
     def _begin(self, step: Step) -> _Work:
         earlier = tuple(self._outputs[name] for name in step.context)
-        self._seam.emit(TaskStarted(task=step.name, agent=step.who))
+        self._seam.emit(TaskStarted(task=step.name, agent=step.who, attempt=step.attempt))
         self._post.begin(step.name)
         for item in earlier:
             for name in step.task.participants or (step.agent.name,):
                 self._post.send(step.name, item.agent, name, item.output, "handover")
         brief = Brief(
-            step, step.members[0], step.task, f"{step.name}.{step.attempt}", Deadline(step.task.timeout), self._post, earlier=earlier,
+            step, step.members[0], step.task, f"{step.name}.{step.attempt}", Deadline(step.task.timeout, self._seam.spending), self._post, earlier=earlier,
             failures=step.failures,
         )  # fmt: skip
         if step.task.participants:
@@ -207,10 +211,26 @@ def _run_error(task: str, original: BaseException | None, cancelled: bool) -> Ru
 def _event(outcome: TaskOutcome) -> Event:
     if outcome.output is not None:
         return TaskCompleted(
-            task=outcome.task, agent=outcome.agent, output=outcome.output, truncated=outcome.truncated, duration_s=outcome.duration_s
-        )
+            task=outcome.task, agent=outcome.agent, output=outcome.output, truncated=outcome.truncated, duration_s=outcome.duration_s,
+            speaker=outcome.speaker, notes=outcome.notes,
+        )  # fmt: skip
     error = outcome.error
-    return TaskFailed(task=outcome.task, agent=outcome.agent, error=type(error).__name__, message=str(error), duration_s=outcome.duration_s)
+    return TaskFailed(
+        task=outcome.task, agent=outcome.agent, error=type(error).__name__, message=str(error), duration_s=outcome.duration_s,
+        notes=outcome.notes, cause=_cause(error),
+    )  # fmt: skip
+
+
+def _cause(error: BaseException | None) -> str:
+    """The kind of what lies behind an error; of a delegation that failed, of what the last coworker failed with."""
+    cause = error.__cause__ if error is not None else None
+    while isinstance(cause, DelegationError):
+        cause = cause.__cause__
+    return type(cause).__name__ if cause is not None else ""
+
+
+async def at_once() -> None:
+    """Where there is no journal."""
 
 
 @dataclass
@@ -226,16 +246,21 @@ class Seam:
     selectors: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # by the group chat's name
     review: ReviewDesk | None = None
     post: Post | None = None  # of a run with several walks; else each walk has its own
+    memory: TeamMemory | None = None
+    recorded: Recorded = field(default_factory=Recorded)  # by earlier sessions of the run
+    written: Callable[[], Awaitable[None]] = at_once  # returns when all that was emitted is in the journal
     limits: LimitsSpec = field(default_factory=LimitsSpec)
+    spending: Spending = field(default_factory=Spending)  # of a run with several walks, and of all that runs of a compiled team cost
     cancelled: bool = False
     _work: set[asyncio.Future[Any]] = field(default_factory=set)
 
     def offered(self, member: Member, coworkers: Sequence[str], handle: Handle | None = None) -> tuple[Tool, ...]:
-        """The tools of an agent: its own, then those to work with others; `handle` does what the latter are called for."""
+        """The tools of an agent: its own, then those to work with others (`handle` does what they are called for), then those of memory."""
         people = [self.plan.members[name].agent for name in coworkers]
         recipients = [name for name in self.plan.team.agents if name != member.name] if member.agent.messaging else []
         together = teamwork_tools(people, recipients, handle) if handle else teamwork_tools(people, recipients)
-        return (*self.tools.get(member.name, ()), *together)
+        noting = self.memory.tools(member.name) if self.memory and uses_memory_tools(self.plan.team, member.name) else ()
+        return (*self.tools.get(member.name, ()), *together, *noting)
 
     def tools_of(self, seat: Seat) -> tuple[Tool, ...]:
         """The tools that a seat's agent will be offered, before its conversation begins: for a framework's native ones, which only forward."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from unified_agents import AgentSpec, ChatResponse, ModelError, ScriptedModel, TaskSpec, TeamSpec, compile_team, run_team, run_team_async
+from unified_agents.errors import BudgetExceededError
 from unified_agents.registry import backends
 from unified_agents.testing import Reply, ScriptedServer
 
@@ -93,6 +94,16 @@ def test_native_run_by_hand_raises_the_original_error(server: ScriptedServer, ba
         with pytest.raises(ModelError, match="HTTP 503"):
             asyncio.run(_await(run))
         assert len(server.requests) - before == 4
+
+
+def test_native_run_by_hand_keeps_the_budget(server: ScriptedServer, backend: str) -> None:
+    """It is counted over the life of the compiled object: the first run uses it up in its second task, a further one in its first."""
+    server.reply("MARK-ONE", "1", forever=True)
+    compiled = compile_team(team(server.model(), budget={"model_calls": 1}), backend=backend)
+    for run in DIRECT[backend][2](compiled.native):
+        with pytest.raises(BudgetExceededError, match=r"budget\.model_calls is 1, 1 of it spent"):
+            asyncio.run(_await(run))
+    assert len(server.requests) == 1
 
 
 def test_the_backend_asked_for_is_the_one_that_ran(server: ScriptedServer, backend: str) -> None:

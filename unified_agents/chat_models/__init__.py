@@ -39,7 +39,7 @@ class ChatRequest:
     """One model call. `fallbacks` are the models to ask next, `conversation` is its conversation's key, `turn` counts calls within it from 1.
 
     `attempt` counts the requests to one model for this call from 1, `kinds` the failures before it by their class; `left` says how
-    many seconds the task still has (None: no end).
+    many seconds the task still has (None: no end). `on_text`, where it is set, is given the answer's text piece by piece while it comes.
     """
 
     model: ModelConfig
@@ -55,6 +55,7 @@ class ChatRequest:
     attempt: int = 1
     kinds: Mapping[Any, int] = field(default_factory=dict, repr=False, compare=False)
     left: Callable[[], float] | None = field(default=None, repr=False, compare=False)
+    on_text: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

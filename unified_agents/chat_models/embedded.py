@@ -106,7 +106,14 @@ class EmbeddedModel:
         wire = _rewritten(request)
         config = _at(request.model, await _address(), wire)
         response = await OpenAICompatibleModel()(
-            replace(request, model=config, messages=wire.messages, tools=(), response_format=wire.response_format)
+            replace(
+                request,
+                model=config,
+                messages=wire.messages,
+                tools=(),
+                response_format=wire.response_format,
+                on_text=None if wire.structured else request.on_text,  # else the pieces would be of the JSON that it was rewritten to
+            )
         )
         answer = read_back(response.text, wire)
         reason = "tool_calls" if answer.tool_calls else response.finish_reason

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any, NoReturn
 
 import aiohttp
@@ -17,6 +18,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from unified_agents import errors
 from unified_agents.chat_models import ChatRequest, ChatResponse, ToolCall, Usage, clean_text
+from unified_agents.chat_models.deltas import Pieces
 from unified_agents.chat_models.providers import ModelConfig, is_link_local
 from unified_agents.clock import clock
 from unified_agents.engine import engine
@@ -47,14 +49,30 @@ class OpenAICompatibleModel:
     async def _ask(self, request: ChatRequest) -> ChatResponse:
         config = request.model
         try:
-            raw = await _client(config).chat.completions.create(
-                **_body(request), extra_headers=_headers(config), extra_query=_query(config)
-            )
+            raw = await _completion(request)
         except openai.APIError as error:
             _raise(error, config)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:  # the SDK's JSON decoder lets its own errors through
             raise errors.BadResponseError(f"{config.model} answered with something that is no JSON", model=config.model) from error
         return parse_completion(raw, config.model)
+
+
+async def _completion(request: ChatRequest) -> Any:
+    """The chat completion, in one piece or put together from a stream."""
+    config = request.model
+    create: Callable[..., Awaitable[Any]] = partial(
+        _client(config).chat.completions.create, **_body(request), extra_headers=_headers(config), extra_query=_query(config)
+    )
+    if request.on_text is None:
+        return await create()
+    pieces = Pieces(config.model, request.on_text)
+    try:
+        async with await create(stream=True, stream_options={"include_usage": True}) as stream:
+            async for chunk in stream:
+                pieces.take(chunk)
+    except httpx.HTTPError as error:  # the SDK translates what breaks before the first byte, not what breaks after it
+        raise openai.APIConnectionError(request=error.request) from error
+    return pieces.whole
 
 
 def _body(request: ChatRequest) -> dict[str, Any]:

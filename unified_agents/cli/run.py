@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from unified_agents.cli.output import print_json, print_output
 from unified_agents.cli.progress import RunProgress
 from unified_agents.cli.reviewer import terminal_reviewer
-from unified_agents.errors import Problem, SpecError
+from unified_agents.engine import engine, in_thread
+from unified_agents.errors import Problem, RunError, SpecError
+from unified_agents.events import Event, JournalUnavailable, RunResumed, RunStarted
+
+if TYPE_CHECKING:
+    from unified_agents.preparation import Options
+    from unified_agents.result import RunResult
 
 File = Annotated[Path, typer.Argument(help="The team file, YAML or JSON.")]
 Backend = Annotated[str | None, typer.Option("--backend", "-b", help="The backend to run on; see: unified-agents backends.")]
@@ -21,51 +31,109 @@ Settings = Annotated[
 ]
 
 
+AllowImport = Annotated[
+    list[str] | None, typer.Option("--allow-import", metavar="PKG", help="A package that references in the file may name.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+EventsFile = Annotated[Path | None, typer.Option("--events", metavar="FILE", help="Write every event as a line of JSON; - is stderr.")]
+Strict = Annotated[
+    bool, typer.Option("--strict/--no-strict", help="Refuse a team that uses what the backend cannot do, or run without it.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+
+
 def run(
     file: File = Path("team.yaml"),
     backend: Backend = None,
     inputs: Annotated[list[str] | None, typer.Option("--input", "-i", metavar="KEY=VALUE", help="An input of the team.")] = None,
     inputs_file: Annotated[Path | None, typer.Option("--inputs", metavar="FILE", help="Inputs from a YAML or JSON file; -i wins.")] = None,
     settings: Settings = None,
-    allow_import: Annotated[
-        list[str] | None, typer.Option("--allow-import", metavar="PKG", help="A package that references in the file may name.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as one JSON document.")] = False,
+    allow_import: AllowImport = None,
+    as_json: AsJson = False,
+    events: EventsFile = None,
     run_id: Annotated[str | None, typer.Option("--run-id", help="A name for this run.")] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict/--no-strict", help="Refuse a team that uses what the backend cannot do, or run without it.")
-    ] = True,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    strict: Strict = True,
+    quiet: Quiet = False,
 ) -> None:
     """Run a team; its output goes to stdout."""
-    from unified_agents.engine import engine
     from unified_agents.preparation import Options, prepare
-    from unified_agents.result import RunResult
     from unified_agents.runtime import execute
 
     given = {**_from_file(inputs_file), **pairs(inputs or (), "-i")}
-    progress = RunProgress(quiet=quiet)
     options = Options(
-        backend=backend,
-        inputs=given,
-        reviewer=terminal_reviewer(progress),
-        strict=strict,
-        settings=pairs(settings or (), "--set"),
-        allow_imports=allow_import or (),
+        backend=backend, inputs=given, strict=strict, settings=pairs(settings or (), "--set"), allow_imports=allow_import or ()
     )
-    prepared = prepare(file, options)
-    cancelled: list[RunResult] = []
-    try:
-        with progress:
-            result = engine().run(execute(prepared, progress.listen, run_id, cancelled.append))
-    except KeyboardInterrupt:
-        if as_json and cancelled:
-            print_json(cancelled[0].model_dump(mode="json"))
-        raise
+
+    async def started(shown: Shown) -> RunResult:
+        prepared = await in_thread(lambda: prepare(file, shown.reviewing(options)), "unified-agents-prepare")
+        return await execute(prepared, shown.listen, run_id, shown.cancelled.append)
+
+    run_shown(started, as_json=as_json, quiet=quiet, events=events)
+
+
+class Shown:
+    """What a run of the command line shows while it goes, and what it keeps for its end."""
+
+    def __init__(self, progress: RunProgress, events: TextIO | None) -> None:
+        self.progress, self._events = progress, events
+        self.cancelled: list[RunResult] = []
+        self.resumable: str | None = None
+
+    def reviewing(self, options: Options) -> Options:
+        """The options with the person at the terminal as reviewer."""
+        return replace(options, reviewer=terminal_reviewer(self.progress))
+
+    def listen(self, event: Event) -> None:
+        """Take one event."""
+        if isinstance(event, (RunStarted, RunResumed)):
+            self.resumable = event.run_id if event.resumable else None
+        elif isinstance(event, JournalUnavailable):
+            self.resumable = None
+        if self._events is not None:
+            self._events.write(json.dumps(event.to_dict(), ensure_ascii=False, default=str) + "\n")
+            self._events.flush()
+        self.progress.listen(event)
+
+
+def run_shown(work: Callable[[Shown], Coroutine[Any, Any, RunResult]], *, as_json: bool, quiet: bool, events: Path | None) -> None:
+    """Run something with progress on stderr, events into a file and the result on stdout."""
+    with contextlib.ExitStack() as opened:
+        shown = Shown(RunProgress(quiet=quiet), _opened(events, opened))
+        try:
+            with shown.progress:
+                result = engine().run(work(shown))
+        except KeyboardInterrupt:
+            if as_json and shown.cancelled:
+                print_json(shown.cancelled[0].model_dump(mode="json"))
+            _say_resumable(shown)
+            raise
+        except RunError as error:
+            if error.result is not None:
+                _say_resumable(shown)
+            raise
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:
         print_output(str(result))
+
+
+def _say_resumable(shown: Shown) -> None:
+    if shown.resumable is not None:
+        typer.echo(f"Resume it with: unified-agents resume {shown.resumable}", err=True)
+
+
+def _opened(path: Path | None, opened: contextlib.ExitStack) -> TextIO | None:
+    """The file that events go to.
+
+    Raises:
+        SpecError: it cannot be written.
+    """
+    if path is None or str(path) == "-":
+        return sys.stderr if path is not None else None
+    try:
+        return opened.enter_context(path.open("w", encoding="utf-8"))
+    except OSError as error:
+        raise SpecError([Problem("--events", f"{path} cannot be written: {error.strerror or error}")], "the arguments") from None
 
 
 def pairs(texts: Sequence[str], option: str) -> dict[str, str]:

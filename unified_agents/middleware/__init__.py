@@ -6,10 +6,12 @@ Outermost first:
 2. `Fallback` asks the next model when one fails for good, and waits while every circuit is open;
 3. `TokenWindow` keeps the request within the model's window; inside Fallback, because another model has another one;
 4. `Retry` asks the same model again; inside Fallback, because another model starts afresh;
-5. `RateLimit` holds calls back; outside the breaker, else callers that queued while it was closed would still hit a dead model;
-6. `CircuitBreaking` leaves a failing model alone;
-7. `Timeout` ends one attempt as a whole;
-8. `Trace` sees every attempt; innermost, so what it counts is requests.
+5. `Budget`, where the team has one, checks what each attempt may take and counts what it took; inside Retry, since attempts cost, and since it must know
+   the model; outside RateLimit, so that a call that does not fit takes nothing of the provider's limits. Its error is neither retried nor fallen back;
+6. `RateLimit` holds calls back; outside the breaker, else callers that queued while it was closed would still hit a dead model;
+7. `CircuitBreaking` leaves a failing model alone;
+8. `Timeout` ends one attempt as a whole;
+9. `Trace` sees every attempt; innermost, so what it counts is requests.
 
 A middleware is a frozen dataclass whose fields are its options::
 
@@ -24,11 +26,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import reduce
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from unified_agents.chat_models import ChatRequest, ChatResponse
 from unified_agents.events import Event, ignore
 from unified_agents.spec import CircuitBreakerSpec, ResilienceSpec, RetrySpec, TokenWindowSpec
+
+if TYPE_CHECKING:
+    from unified_agents.spending import Spending
 
 CallNext = Callable[[ChatRequest], Awaitable[ChatResponse]]
 
@@ -54,6 +59,7 @@ def default_middleware(
     *,
     resilience: ResilienceSpec | None = None,
     token_window: TokenWindowSpec | None = None,
+    spending: Spending | None = None,
     extra: Sequence[Middleware] = (),
     emit: Callable[[Event], None] = ignore,
 ) -> list[Middleware]:
@@ -62,10 +68,12 @@ def default_middleware(
     Args:
         resilience: retry and circuit breaker; what is unset has its default (4 attempts; 5 failures of half the calls within 30 s).
         token_window: the limit and what is done about a larger request; absent: the model's window, oldest messages dropped.
+        spending: the run's budget and what is left of it; absent: no limit.
         extra: the user's own layers.
         emit: is told of retries, waits, replaced models and breaker transitions.
     """
-    from unified_agents.middleware.circuit_breaker import CircuitBreaking  # they need CallNext from here
+    from unified_agents.middleware.budget import Budget  # they need CallNext from here
+    from unified_agents.middleware.circuit_breaker import CircuitBreaking
     from unified_agents.middleware.fallback import Fallback
     from unified_agents.middleware.rate_limit import RateLimit
     from unified_agents.middleware.retry import Retry
@@ -76,4 +84,5 @@ def default_middleware(
     retry, breaker = settings.retry or RetrySpec(), settings.circuit_breaker or CircuitBreakerSpec()
     window = TokenWindow(token_window or TokenWindowSpec(), emit)
     breaking = CircuitBreaking(breaker, emit)
-    return [*extra, Fallback(emit), window, Retry(retry, emit), RateLimit(emit, breaking.check), breaking, Timeout()]
+    budget = [Budget(spending, emit)] if spending is not None and spending.limited else []
+    return [*extra, Fallback(emit), window, Retry(retry, emit), *budget, RateLimit(emit, breaking.check), breaking, Timeout()]

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,9 @@ class Reply:
     """What the server sends: a chat completion holding `text`, or whatever `status` and `body` say, after `delay` seconds.
 
     `drop` closes the connection instead of answering. `usage` None leaves the field out. `tool_calls` are those of `call(...)`.
+
+    To a request that wants a stream the text comes in pieces, one for each word, or as `pieces` says; `cut` closes the connection after so many
+    pieces, `stall` waits so many seconds before the last one.
     """
 
     text: str | None = None
@@ -47,6 +51,9 @@ class Reply:
     finish_reason: str | None = None
     tool_calls: Sequence[Any] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    pieces: Sequence[str] = ()
+    cut: int | None = None
+    stall: float = 0.0
     usage: Mapping[str, int] | None = field(default_factory=lambda: {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10})
 
 
@@ -163,7 +170,50 @@ class ScriptedServer:
         if reply.drop:
             assert request.transport is not None
             request.transport.close()
+        if body.get("stream") and reply.status == 200 and reply.body is None:
+            return await _streamed(request, body, reply)
         return web.Response(status=reply.status, headers=reply.headers, body=_payload(reply), content_type="application/json")
+
+
+async def _streamed(request: web.Request, body: Mapping[str, Any], reply: Reply) -> web.StreamResponse:
+    """The reply as server-sent events, as OpenAI streams it."""
+    response = web.StreamResponse(headers={**reply.headers, "Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    chunks = _chunks(reply, bool((body.get("stream_options") or {}).get("include_usage")))
+    for number, chunk in enumerate(chunks):
+        if number == reply.cut:
+            assert request.transport is not None
+            request.transport.close()
+            return response
+        if reply.stall and number == len(chunks) - 1:
+            await asyncio.sleep(reply.stall)
+        await response.write(b"data: " + (chunk if isinstance(chunk, bytes) else json.dumps(chunk).encode()) + b"\n\n")
+    return response
+
+
+def _chunks(reply: Reply, with_usage: bool) -> list[Any]:
+    """The chunks of a stream: texts, tool calls with their arguments in two halves, the end, usage where it was asked for."""
+    texts = list(reply.pieces) or re.findall(r"\s*\S+\s*", reply.text or "") or ([reply.text] if reply.text else [])
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": text} for text in texts]
+    for index, made in enumerate(reply.tool_calls):
+        name, arguments = made["function"]["name"], made["function"]["arguments"]
+        half = len(arguments) // 2
+        deltas.append(
+            {
+                "tool_calls": [
+                    {"index": index, "id": made["id"], "type": "function", "function": {"name": name, "arguments": arguments[:half]}}
+                ]
+            }
+        )
+        deltas.append({"tool_calls": [{"index": index, "function": {"arguments": arguments[half:]}}]})
+    reason = reply.finish_reason or ("tool_calls" if reply.tool_calls else "stop")
+    choices = [
+        *({"index": 0, "delta": delta, "finish_reason": None} for delta in deltas),
+        {"index": 0, "delta": {}, "finish_reason": reason},
+    ]
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 0, "model": "scripted"}
+    usage = [{**head, "choices": [], "usage": dict(reply.usage)}] if with_usage and reply.usage is not None else []
+    return [*({**head, "choices": [choice]} for choice in choices), *usage, b"[DONE]"]
 
 
 def _payload(reply: Reply) -> bytes:

@@ -44,7 +44,10 @@ class TaskStopped(Exception):  # noqa: N818  # carries the error, is none itself
 
 @dataclass(frozen=True)
 class Tool:
-    """One tool. `parameters` is the JSON Schema of its arguments, `run` takes them checked; `timeout` is in seconds."""
+    """One tool. `parameters` is the JSON Schema of its arguments, `run` takes them checked; `timeout` is in seconds.
+
+    `recorded`: a resumed run takes the recorded result of a call. False for tools whose work is recorded itself, a coworker's calls.
+    """
 
     name: str
     description: str
@@ -53,6 +56,7 @@ class Tool:
     timeout: float | None = None
     requires_confirmation: bool = False
     side_effects: bool = False
+    recorded: bool = True
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

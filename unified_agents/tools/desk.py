@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,8 +15,9 @@ import referencing.jsonschema
 from unified_agents.chat_models import Message, ToolCall, monotonic
 from unified_agents.engine import tamed, within
 from unified_agents.errors import LimitExceededError, RunError, ToolError
-from unified_agents.events import Event, ToolCalled
-from unified_agents.review import Ask, Review
+from unified_agents.events import Event, ToolCalled, ToolStarted
+from unified_agents.recorded import confirmation_key, tool_keys
+from unified_agents.review import Decision, Review
 from unified_agents.spec import LimitsSpec
 from unified_agents.tools import TaskStopped, Tool, ToolRefused, ToolUnavailableError, as_text
 
@@ -33,6 +34,7 @@ class _Call:
     tool: Tool | None
     result: str | None = None
     running: asyncio.Future[str] | None = None
+    key: str = ""
 
 
 @dataclass
@@ -42,28 +44,50 @@ class Tally:
     tool_calls: int = 0
 
 
+AskAbout = Callable[[Review, str], Awaitable[Decision]]
+"""Asks the reviewer; the text is the question's name in the run's record."""
+
+
+async def _at_once() -> None:
+    """Where nothing is written down."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a desk asks of the run's record: a call's known result, and to wait until what was said is written down."""
+
+    known: Callable[[str, str, str], ToolCalled | None] = lambda _task, _agent, _key: None
+    written: Callable[[], Awaitable[None]] = _at_once
+
+
 class ToolDesk:
     """Takes a model's tool calls, runs them when the framework asks for them, and keeps the limits."""
 
     def __init__(
-        self, tools: Sequence[Tool], limits: LimitsSpec, tally: Tally, ask: Ask | None, emit: Callable[[Event], None], task: str, agent: str
-    ) -> None:
+        self, tools: Sequence[Tool], limits: LimitsSpec, tally: Tally, ask: AskAbout | None, emit: Callable[[Event], None], task: str, agent: str,
+        key: str = "", record: Record | None = None,
+    ) -> None:  # fmt: skip
         self.tools = {tool.name: tool for tool in tools}
         self.notes: list[str] = []
         self.failure: RunError | None = None
         self._limits, self._tally, self._reviewer, self._emit, self._task, self._agent = limits, tally, ask, emit, task, agent
+        self._key, self._record = key, record or Record()
         self._calls: dict[str, _Call] = {}
         self._errors = self._ids = 0
         self._seen: Counter[tuple[str, str, str]] = Counter()
 
-    def accept(self, calls: Sequence[ToolCall]) -> list[ToolCall]:
-        """Take the calls of one answer, wrong ones answered with their fault; those that a framework should run, with ids of their own."""
+    def accept(self, calls: Sequence[ToolCall], turn: int = 0) -> list[ToolCall]:
+        """Take the calls of one turn's answer, wrong ones answered with their fault; those that a framework should run, with ids of their own."""
         self._calls = {}
         for call in calls:
             self._ids += 1
             unique = call.id if call.id and call.id not in self._calls else f"call_{self._ids}"
             taken = self._checked(replace(call, id=unique))
             self._calls[unique] = taken
+        for taken, key in zip(
+            self._calls.values(), tool_keys(self._key, turn, ((c.call.name, c.arguments) for c in self._calls.values())), strict=True
+        ):
+            taken.key = key
         return [call.call for call in self._calls.values() if call.result is None]
 
     def _checked(self, call: ToolCall) -> _Call:
@@ -134,20 +158,53 @@ class ToolDesk:
         if self._tally.tool_calls > self._limits.tool_calls:
             self._stop(LimitExceededError(f"more than {self._limits.tool_calls} tool calls in one task (limits.tool_calls)"))
             return STOPPED
+        known = self._record.known(self._task, self._agent, taken.key) if taken.tool.recorded else None
+        if known is not None:
+            return self._again(taken, known)
         if taken.tool.requires_confirmation and (refusal := await self._refused(taken)):
             return refusal
+        if not await self._begin(taken.tool, taken):
+            return STOPPED
         started = monotonic()
         result, kind = await self._result(taken.tool, taken.arguments)
-        self._emit(ToolCalled(task=self._task, agent=self._agent, tool=taken.tool.name, duration_s=monotonic() - started, error=kind))
+        self._emit(
+            ToolCalled(
+                task=self._task, agent=self._agent, tool=taken.tool.name, duration_s=monotonic() - started, error=kind, key=taken.key,
+                result=None if result is STOPPED else result,
+            )
+        )  # fmt: skip
         self._count(taken, result)
         return result
+
+    async def _begin(self, tool: Tool, taken: _Call) -> bool:
+        """Say that a call begins; one with side effects waits until that is written down. Whether it may."""
+        self._emit(
+            ToolStarted(
+                task=self._task, agent=self._agent, tool=tool.name, key=taken.key, arguments=taken.arguments, side_effects=tool.side_effects
+            )
+        )  # fmt: skip
+        if tool.side_effects:
+            try:
+                await self._record.written()
+            except RunError as error:
+                self._stop(error)
+                return False
+        return True
+
+    def _again(self, taken: _Call, known: ToolCalled) -> str:
+        """A recorded result, counted as it was when it was new."""
+        assert known.result is not None
+        if known.error is not None:
+            self._error(known.result.removeprefix("Error: "))
+        self._count(taken, known.result)
+        return known.result
 
     async def _refused(self, taken: _Call) -> str | None:
         """Why the reviewer lets the call not happen, None when it may."""
         assert self._reviewer is not None
         review = Review("tool", self._task, self._agent, taken.call.arguments, tool=taken.call.name, arguments=taken.arguments)
         try:
-            decision = await self._reviewer(review)
+            decision = await self._reviewer(review, confirmation_key(taken.key))
         except Exception as error:  # noqa: BLE001  # a reviewer that fails has not agreed
             self._stop(_caused(ToolError(f"the reviewer failed: {type(error).__name__}: {error}"), error))
             return STOPPED

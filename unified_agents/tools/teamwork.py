@@ -38,7 +38,7 @@ def teamwork_tools(coworkers: Sequence[AgentSpec], recipients: Sequence[str], ha
             "content": {"type": "string", "minLength": 1, "description": "The message"},
         }
         about = "Send a message to another agent of the team. It is read when that agent works next; there is no answer here."
-        made.append(Tool(SEND, about, _object(properties, ["recipient", "content"]), partial(handle, SEND)))
+        made.append(Tool(SEND, about, _object(properties, ["recipient", "content"]), partial(handle, SEND), recorded=False))
     return tuple(made)
 
 
@@ -60,7 +60,7 @@ def _tool(name: str, about: str, what: str, described: str, coworkers: Sequence[
         properties["expertise"] = {"type": "array", "items": {"type": "string"}, "description": wanted}
     else:
         required.append("coworker")
-    return Tool(name, about, _object(properties, required), partial(handle, name))
+    return Tool(name, about, _object(properties, required), partial(handle, name), recorded=False)
 
 
 def _object(properties: Mapping[str, Any], required: Sequence[str]) -> dict[str, Any]:

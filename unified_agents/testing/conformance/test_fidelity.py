@@ -5,7 +5,9 @@ A case is data: what the field adds to a small team, what must then be seen, and
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import sqlite3
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from unified_agents import RunError, RunResult, TeamSpec, UnsupportedFeatureError, run_team
+from unified_agents import AgentMemory, RunError, RunResult, TeamSpec, UnsupportedFeatureError, run_team
 from unified_agents.fidelity import CORE, fidelity, used_fields
 from unified_agents.registry import backends
 from unified_agents.testing import Reply, ScriptedServer, call
@@ -105,6 +107,7 @@ class Case:
     without: Mapping[str, Any] = field(default_factory=dict)
     answers: tuple[str | Reply, ...] = ("ok",)
     broken: bool = False  # the framework fails to build its team
+    facts: tuple[str, ...] = ()  # what the team remembers before the run
 
 
 def agent(**fields: Any) -> dict[str, Any]:
@@ -154,11 +157,15 @@ OTHER = {"models": {"other": {"model": "openai/S-OTHER", "base_url": "SAME"}}}
 WORDY: tuple[str | Reply, ...] = (*(Reply(tool_calls=[call("lookup", {"q": f"{n} " + "word " * 60})]) for n in range(5)), "ok")
 ASKS = (Reply(tool_calls=[call("delegate_work_to_coworker", {"task": "S-WORK", "coworker": "b"})]), "S-ANSWER", "ok")
 WRITES = (Reply(tool_calls=[call("send_message", {"recipient": "b", "content": "S-LETTER"})]), "ok")
+NOTES: tuple[str | Reply, ...] = (*(Reply(tool_calls=[call("remember", {"text": f"note {n}"})]) for n in range(2)), "ok")
 PAIR = merged(SECOND, {"agents": {"a": {"delegates_to": ["b"]}}})
 PEN = merged(SECOND, {"agents": {"a": {"messaging": True}}})
 NOBODY = {"tasks": {"t": {"agent": None}}}
 SKILLS = {"agents": {"a": {"expertise": ["one"]}, "b": {"role": "S-OTHER-ROLE", "expertise": ["two"]}}, **NOBODY}
 LED = {**merged(SECOND, NOBODY), "delegation": {"strategy": "hierarchical", "manager": "b"}}
+
+
+PRICED = {"prices": {"openai/plain": {"input_per_million": 1, "output_per_million": 2}}}
 
 
 def chat(**fields: Any) -> dict[str, Any]:
@@ -298,6 +305,43 @@ CASES: dict[str, Case] = {
     "limits.tool_calls": Case({**USES, "limits": {"tool_calls": 0}}, error("LimitExceededError"), USES, CALLS),
     "limits.tool_errors": Case({**USES, "limits": {"tool_errors": 0}}, error("ToolError"), USES, (Reply(tool_calls=[call("nope")]), "ok")),
     "limits.output_bytes": Case({"limits": {"output_bytes": 1}}, error("LimitExceededError")),
+    "memory": Case({"memory": True}, text("S-FACT"), facts=("S-FACT about MARK",)),
+    "memory.store": Case(
+        {"memory": {"store": "sqlite:///S.db"}}, lambda seen: Path(".unified_agents/S.db").exists(), {"memory": True},
+    ),
+    "memory.short_term": Case({"memory": {"short_term": 1}}, lambda seen: kept("short_term") == 1, {"memory": True}, NOTES),
+    "memory.episodes": Case({"memory": {"episodes": 1}}, lambda seen: kept("episode") == 1, {"memory": True}),
+    "memory.recall.items": Case(
+        {"memory": {"recall": {"items": 1}}}, lambda seen: seen.text.count("Fact 'fact ") == 1, {"memory": True}, facts=("MARK one", "MARK two"),
+    ),
+    "memory.recall.tokens": Case(
+        {"memory": {"recall": {"tokens": 110}}}, text("tokens left out"), {"memory": True}, facts=("MARK " + "word " * 200,),
+    ),
+    "memory.tools": Case({"memory": {"tools": False}}, lambda seen: "tools" not in seen.first, {"memory": True}),
+    "memory.semantic": Case(
+        {"memory": {"semantic": True}, **task(description="When does the ship leave?")}, text("S-BOAT"),
+        {"memory": True, **task(description="When does the ship leave?")}, facts=("Boat S-BOAT departs noon",),
+    ),
+    "memory.required": Case(
+        {"memory": {"required": False, "store": "sqlite:////dev/null/x.db"}}, lambda seen: seen.result.status == "completed",
+        {"memory": {"store": "sqlite:////dev/null/x.db"}},
+    ),
+    "agents.*.memory": Case(
+        {**agent(memory=False), "memory": True}, lambda seen: "S-FACT" not in seen.text and "tools" not in seen.first, {"memory": True},
+        facts=("S-FACT about MARK",),
+    ),
+    "budget.tokens": Case({"budget": {"tokens": 5}}, lambda seen: type(seen.error).__name__ == "BudgetExceededError" and not seen.server.requests),
+    "budget.usd": Case({"budget": {"usd": 0.000001}, **PRICED}, error("BudgetExceededError"), PRICED),
+    "budget.seconds": Case({"budget": {"seconds": 0.2}}, error("BudgetExceededError"), answers=(Reply(text="late", delay=0.8),)),
+    "budget.model_calls": Case({"budget": {"model_calls": 1}}, lambda seen: len(seen.server.requests) == 1, answers=(Reply(status=500), "ok")),
+    "prices.*": Case(PRICED, lambda seen: seen.result.usage.cost_usd == 0.000013),
+    "stream": Case({"stream": True}, lambda seen: seen.first.get("stream") is True),
+    "journal": Case({"journal": False}, lambda seen: not Path(".unified_agents/runs.db").exists()),
+    "journal.store": Case({"journal": {"store": "sqlite:///S.db"}}, lambda seen: Path(".unified_agents/S.db").exists()),
+    "journal.required": Case(
+        {"journal": {"required": False, "store": "sqlite:////dev/null/x.db"}}, lambda seen: seen.error is None,
+        {"journal": {"store": "sqlite:////dev/null/x.db"}},
+    ),
     "middleware": Case({"middleware": ["my_tools:Loud"]}, lambda seen: seen.result.output == "ok S-LOUD"),
     "tools.*.name": Case(USES, lambda seen: [t["function"]["name"] for t in seen.first.get("tools", ())] == ["lookup"]),
     "tools.*.python": Case(USES, text("S-FOUND x"), {}, CALLS),
@@ -319,6 +363,10 @@ CASES: dict[str, Case] = {
         {**USES, "tools": {"lookup": {"python": "my_tools:slow", "timeout": 0.2}}}, text("did not return within 0.2 s"),
         {**USES, "tools": {"lookup": {"python": "my_tools:slow"}}}, CALLS,
     ),
+    "tools.*.side_effects": Case(
+        {**USES, "tools": {"lookup": {"python": "my_tools:lookup", "side_effects": True}}}, lambda seen: '"side_effects": true' in journaled("ToolStarted"),
+        USES, CALLS,
+    ),
     "tools.*.requires_confirmation": Case(
         {**USES, "tools": {"lookup": {"python": "my_tools:lookup", "requires_confirmation": True}}},
         lambda seen: [review.kind for review in seen.reviews] == ["tool"], USES, CALLS,
@@ -326,15 +374,7 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 # What a refused field looks like in a file: just enough that the team is well formed.
-REFUSED: dict[str, Mapping[str, Any]] = {
-    "agents.*.memory": agent(memory=False),
-    "tools.*.side_effects": {**USES, "tools": {"lookup": {"python": "my_tools:lookup", "side_effects": True}}},
-    "memory": {"memory": True},
-    "budget": {"budget": {"tokens": 5}},
-    "journal": {"journal": True},
-    "stream": {"stream": True},
-    "prices": {"prices": {"openai/x": {"input_per_million": 1, "output_per_million": 1}}},
-}
+REFUSED: dict[str, Mapping[str, Any]] = {}
 
 
 def small(server: ScriptedServer, change: Mapping[str, Any], backend: str) -> TeamSpec:
@@ -380,6 +420,24 @@ def _reviewed(review: Any, reviews: list[Any]) -> Any:
     return "S-SAID" if review.kind == "turn" else True
 
 
+def remember(case: Case) -> None:
+    """Let the team know the case's facts."""
+    for number, fact in enumerate(case.facts):
+        AgentMemory(team="small").add_to_long_term(f"fact {number}", fact)
+
+
+def kept(kind: str) -> int:
+    """How many items of a kind the team remembers."""
+    with contextlib.closing(sqlite3.connect(".unified_agents/memory.db")) as db:
+        return int(db.execute("SELECT COUNT(*) FROM items WHERE kind = ?", (kind,)).fetchone()[0])
+
+
+def journaled(kind: str) -> str:
+    """The events of a type that the run's journal holds, as they stand there."""
+    with contextlib.closing(sqlite3.connect(".unified_agents/runs.db")) as db:
+        return "\n".join(row[0] for row in db.execute("SELECT data FROM events WHERE type = ?", (kind,)))
+
+
 def break_if_asked(case: Case, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this backend's framework fail, for the fields that are about that."""
 
@@ -407,6 +465,7 @@ def test_a_supported_field_has_its_effect(
         check_refusal(server, backend, name, case.change)
         return
     break_if_asked(case, backend, monkeypatch)
+    remember(case)
     seen = run(server, case.change, backend, case.answers, waits)
     effect = case.effect(seen) if name != "backend" else seen.result.backend == backend
     assert effect, (seen.error, seen.first)
@@ -423,6 +482,7 @@ def test_without_the_field_the_effect_is_not_there(
         return  # this framework has no wording of its own: native and neutral are one, as the capability says
     case = CASES[name]
     break_if_asked(case, backend, monkeypatch)
+    remember(case)
     seen = run(server, case.without, backend, case.answers, waits)
     assert not (case.effect(seen) if name != "backend" else seen.result.backend == backend)
 

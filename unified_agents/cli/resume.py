@@ -1,0 +1,47 @@
+"""`unified-agents resume`: finishes a run that was interrupted or failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unified_agents.cli.run import AllowImport, AsJson, Backend, EventsFile, Quiet, Settings, Strict, pairs, run_shown
+
+RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="The run; see: unified-agents runs list.")]
+Store = Annotated[str, typer.Option("--journal", metavar="URL", help="Where runs are recorded.")]
+
+
+def resume(
+    run_id: RunId,
+    backend: Backend = None,
+    file: Annotated[Path | None, typer.Option("--file", metavar="FILE", help="The team file, where it was moved.")] = None,
+    settings: Settings = None,
+    allow_import: AllowImport = None,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Go on although tasks are not what they were when the run began.")
+    ] = False,
+    repeat_unfinished: Annotated[
+        bool, typer.Option("--repeat-unfinished", help="Call tools with side effects again although they may have done their work.")
+    ] = False,
+    as_json: AsJson = False,
+    events: EventsFile = None,
+    strict: Strict = True,
+    quiet: Quiet = False,
+    journal: Store = "sqlite:///runs.db",
+) -> None:
+    """Finish a run that was interrupted or failed, on the same or another backend; completed tasks are not run again."""
+    from unified_agents.preparation import Options
+    from unified_agents.runtime import resume as resumed
+
+    options = Options(backend=backend, strict=strict, settings=pairs(settings or (), "--set"), allow_imports=allow_import or ())
+
+    run_shown(
+        lambda shown: resumed(
+            run_id, file, shown.reviewing(options), shown.listen, journal, accept_changes, repeat_unfinished, shown.cancelled.append
+        ),
+        as_json=as_json,
+        quiet=quiet,
+        events=events,
+    )

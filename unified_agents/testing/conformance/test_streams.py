@@ -1,0 +1,259 @@
+"""Watching a run: the same events on every backend, text while models write it, and a consumer that never disturbs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from unified_agents import AgentSpec, RunError, SpecError, TaskSpec, TeamSpec, resume_run, run_team, stream_team, stream_team_sync
+from unified_agents.errors import APIConnectionError, APITimeoutError, BadResponseError
+from unified_agents.events import Event, ModelCalled, RunCompleted, RunFailed, RunStarted, TextStreamed, ToolCalled
+from unified_agents.testing import Reply, ScriptedServer, call
+
+TEXT = "Tide pools are small worlds"
+
+
+def look(q: str) -> str:
+    """Looks."""
+    return f"FOUND {q}"
+
+
+def team(server: ScriptedServer, stream: bool = True, **fields: Any) -> TeamSpec:
+    """One task, MARK, of an agent with a tool."""
+    agent = AgentSpec(name="ann", role="Worker", tools=[look])
+    task = TaskSpec(name="t", description="MARK", agent=agent)
+    return TeamSpec(**{"tasks": [task], "models": {"default": server.model()}, "stream": stream, **fields})
+
+
+async def collected(stream: AsyncGenerator[Event, None]) -> list[Event]:
+    """All events of a stream."""
+    return [event async for event in stream]
+
+
+def texts(events: list[Event]) -> dict[tuple[str, str, int], str]:
+    """The streamed text of each attempt at each call."""
+    found: dict[tuple[str, str, int], str] = {}
+    for event in events:
+        if isinstance(event, TextStreamed):
+            place = (event.key, event.model, event.attempt)
+            found[place] = found.get(place, "") + event.text
+    return found
+
+
+def shape(event: Event) -> tuple[Any, ...]:
+    """What an event says, without times, ids and what differs between wordings of a prompt."""
+    data = event.to_dict()
+    gone = ("time", "run_id", "duration_s", "timestamp", "fingerprint", "backend", "delay_s", "tokens")
+    return tuple((name, str(value)) for name, value in data.items() if name not in gone)
+
+
+def busy_team(server: ScriptedServer) -> TeamSpec:
+    """Tools, a retry, a delegation, a message, a group chat and memory, one after the other."""
+    boss = AgentSpec(name="boss", role="Boss", delegates_to=["ann"], tools=[look], messaging=True)
+    ann = AgentSpec(name="ann", role="Worker")
+    tasks = [
+        TaskSpec(name="one", description="ONE", agent=boss),
+        TaskSpec(name="two", description="TWO", participants=[boss, ann], max_rounds=2, context=["one"]),
+    ]
+    calls: list[str | Reply] = [
+        Reply(status=500),
+        Reply(tool_calls=[call("look", {"q": "a"}, "c1")]),
+        Reply(tool_calls=[call("delegate_work_to_coworker", {"task": "HANDED", "coworker": "ann"}, "c3")]),
+        Reply(tool_calls=[call("send_message", {"recipient": "ann", "content": "hello"}, "c4")]),
+        "first",
+    ]
+    server.reply("HANDED", "helped").reply("TWO", "turn", forever=True).reply("ONE", *calls)
+    return TeamSpec(tasks=tasks, agents=[boss, ann], models={"default": server.model()}, memory={"tools": False})
+
+
+EXPECTED = [
+    "RunStarted", "TaskStarted", "ModelCalled", "CallRetried", "ModelCalled", "ModelAnswered", "ToolStarted", "ToolCalled",
+    "ModelCalled", "ModelAnswered", "ToolStarted", "MessageSent", "WorkDelegated", "ModelCalled", "ModelAnswered", "MessageSent", "ToolCalled",
+    "ModelCalled", "ModelAnswered", "ToolStarted", "MessageSent", "ToolCalled", "ModelCalled", "ModelAnswered", "TaskCompleted",
+    "TaskStarted", "MessageSent", "MessageSent", "ModelCalled", "ModelAnswered", "MessageSent", "MessagesRead", "ModelCalled", "ModelAnswered", "MessageSent",
+    "TaskCompleted", "RunCompleted",
+]  # fmt: skip
+
+
+def test_the_events_of_a_run(server: ScriptedServer, backend: str) -> None:
+    """The same sequence on every backend, each event with its number, its time and its run."""
+    events: list[Event] = []
+    result = run_team(busy_team(server), backend=backend, on_event=events.append)
+    plain = [event for event in events if event.type not in ("AgentStarted", "AgentEnded")]
+    assert [event.type for event in plain] == EXPECTED
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert {event.run_id for event in events} == {result.run_id}
+    times = [event.time for event in events]
+    assert None not in times
+    assert times == sorted(times)  # type: ignore[type-var]  # None is not among them
+
+
+def test_text_comes_while_it_is_written(server: ScriptedServer, backend: str) -> None:
+    """In pieces, before the call has ended, on the way to the same answer and usage; without `stream: true` there are none and nothing is streamed."""
+    server.reply("MARK", Reply(text=TEXT, stall=0.3), TEXT)
+    came: list[tuple[float, Event]] = []
+    result = run_team(team(server), backend=backend, on_event=lambda event: came.append((time.monotonic(), event)))
+    events = [event for _, event in came]
+    assert list(texts(events).values()) == [TEXT]
+    assert result.output == TEXT
+    assert (result.usage.input_tokens, result.usage.output_tokens) == (7, 3)
+    assert server.requests[0].body["stream"] is True
+    first = next(at for at, event in came if isinstance(event, TextStreamed))
+    ended = next(at for at, event in came if isinstance(event, ModelCalled))
+    assert ended - first > 0.2
+    quiet: list[Event] = []
+    run_team(team(server, stream=False), backend=backend, on_event=quiet.append)
+    assert not texts(quiet)
+    assert "stream" not in server.requests[1].body
+
+
+def test_tool_calls_are_put_together(server: ScriptedServer, backend: str) -> None:
+    """Calls that come in pieces are the calls that were made: several, with text beside them."""
+    calls = [call("look", {"q": "a" * 50}), call("look", {"q": "ü"})]
+    server.reply("MARK", Reply(text="I look", tool_calls=calls), TEXT)
+    events: list[Event] = []
+    run_team(team(server), backend=backend, on_event=events.append)
+    results = [message["content"] for message in server.requests[1].messages if message["role"] == "tool"]
+    assert results == [f"FOUND {'a' * 50}", "FOUND ü"]
+    assert list(texts(events).values()) == ["I look", TEXT]
+
+
+def test_a_cut_stream_starts_again_and_doubles_nothing(server: ScriptedServer, backend: str) -> None:
+    """Fault 30: what came before the cut belongs to the first attempt; the answer and the second attempt's text are whole."""
+    server.reply("MARK", Reply(text=TEXT, cut=2), TEXT)
+    events: list[Event] = []
+    result = run_team(team(server), backend=backend, on_event=events.append)
+    assert result.output == TEXT
+    (_, first), (second_place, second) = texts(events).items()
+    assert TEXT.startswith(first)
+    assert first != TEXT
+    assert (second, second_place[2]) == (TEXT, 2)
+    assert [event.error for event in events if isinstance(event, ModelCalled)] == ["APIConnectionError", None]
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply(text=TEXT, cut=1), APIConnectionError),
+        (Reply(text=TEXT, stall=2.0), APITimeoutError),
+        (Reply(body=b"no stream at all"), BadResponseError),
+        (Reply(body=b'data: {"error": {"message": "boom"}}\n\n'), BadResponseError),
+    ],
+    ids=["cut", "31-stalls", "nothing", "an error inside"],
+)
+def test_a_stream_that_fails(server: ScriptedServer, backend: str, reply: Reply, kind: type[RunError]) -> None:
+    """Each way is its kind of error, tried as often as the kind allows, and no answer is made of what came."""
+    server.reply("MARK", reply, forever=True)
+    spec = team(server, models={"default": server.model(timeout=0.5)}, resilience={"retry": {"max_attempts": 2}})
+    with pytest.raises(kind) as caught:
+        run_team(spec, backend=backend)
+    assert caught.value.result is not None
+    assert caught.value.result.output is None
+    assert len(server.requests) == 2
+
+
+def test_stream_team(server: ScriptedServer, backend: str) -> None:
+    """All events in order, the last with the result; the plain twin gives the same."""
+    server.reply("MARK", Reply(tool_calls=[call("look", {"q": "x"}, "c")]), TEXT, Reply(tool_calls=[call("look", {"q": "x"}, "c")]), TEXT)
+    events = asyncio.run(collected(stream_team(team(server), backend=backend)))
+    plain = list(stream_team_sync(team(server), backend=backend))
+    assert [shape(event) for event in _joined(events)] == [shape(event) for event in _joined(plain)]
+    last = events[-1]
+    assert isinstance(events[0], RunStarted)
+    assert isinstance(last, RunCompleted)
+    assert last.result is not None
+    assert last.result.output == TEXT
+
+
+def _joined(events: list[Event]) -> list[Event]:
+    """How text was cut into pieces is left to chance."""
+    return [event for event in events if not isinstance(event, TextStreamed)]
+
+
+def test_a_stream_of_a_run_that_fails(server: ScriptedServer, backend: str) -> None:
+    """RunFailed is its last event, then the error is raised; a team that is wrong raises at once."""
+    server.reply("MARK", Reply(status=401))
+    events: list[Event] = []
+
+    async def watch() -> None:
+        async for event in stream_team(team(server), backend=backend):
+            events.append(event)  # what came before the error counts
+
+    with pytest.raises(RunError):
+        asyncio.run(watch())
+    assert isinstance(events[-1], RunFailed)
+    with pytest.raises(SpecError):
+        list(stream_team_sync(team(server), {"no": "input"}, backend=backend))
+
+
+def test_leaving_the_stream_cancels_the_run(server: ScriptedServer, backend: str) -> None:
+    """The request under way is dropped, within a moment; the run can be resumed and asks once more."""
+    server.reply("MARK", Reply(text=TEXT, delay=30), TEXT)
+
+    async def leave() -> str:
+        stream = stream_team(team(server), backend=backend)
+        async for event in stream:
+            if event.type == "TaskStarted":
+                while not server.requests:  # noqa: ASYNC110  # the server is a thread
+                    await asyncio.sleep(0.01)
+                began = time.monotonic()
+                await stream.aclose()
+                assert time.monotonic() - began < 1.5
+                return event.run_id
+        raise AssertionError("no task began")
+
+    run_id = asyncio.run(leave())
+    result = resume_run(run_id, team=team(server))
+    assert (result.output, len(server.requests)) == (TEXT, 2)
+    for event in stream_team_sync(team(server, journal=False), backend=backend):
+        assert isinstance(event, RunStarted)
+        break
+    assert len(server.requests) == 2
+
+
+def test_a_slow_consumer_does_not_slow_the_run(server: ScriptedServer, backend: str) -> None:
+    """It gets every event, the text in fewer pieces; the run has long ended."""
+    words = " ".join(["word"] * 200)
+    server.reply("MARK", words, forever=True)
+
+    async def slowly() -> tuple[list[Event], float]:
+        events: list[Event] = []
+        async for event in stream_team(team(server), backend=backend):
+            events.append(event)
+            await asyncio.sleep(0.03)
+        end = events[-1]
+        assert isinstance(end, RunCompleted)
+        return events, end.duration_s
+
+    events, took = asyncio.run(slowly())
+    assert list(texts(events).values()) == [words]
+    assert sum(isinstance(event, TextStreamed) for event in events) < 100
+    assert took < len(events) * 0.03 + 3
+
+
+def test_a_listener_that_fails_breaks_nothing(server: ScriptedServer, backend: str) -> None:
+    """It is logged, and asked again for the next event."""
+    server.reply("MARK", TEXT)
+    seen: list[str] = []
+
+    def broken(event: Event) -> None:
+        seen.append(event.type)
+        raise ValueError("broken")
+
+    assert run_team(team(server), backend=backend, on_event=broken).output == TEXT
+    assert seen[-1] == "RunCompleted"
+
+
+def test_events_are_plain_data(server: ScriptedServer, backend: str) -> None:
+    """`to_dict` starts with seq, time, run_id and type, and is JSON as it stands; tool results and arguments are in it."""
+    server.reply("MARK", Reply(tool_calls=[call("look", {"q": "x"})]), TEXT)
+    events: list[Event] = []
+    run_team(team(server), backend=backend, on_event=events.append)
+    for event in events:
+        assert list(event.to_dict())[:4] == ["seq", "time", "run_id", "type"]
+    (tool,) = [event for event in events if isinstance(event, ToolCalled)]
+    assert tool.result == "FOUND x"

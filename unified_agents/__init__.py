@@ -28,6 +28,7 @@ _HOMES = {
     "unified_agents.chat_models": ("ChatModel", "ChatRequest", "ChatResponse", "ToolCall", "Usage"),
     "unified_agents.chat_models.scripted": ("ScriptedModel",),
     "unified_agents.circuit_breaker": ("CircuitBreaker",),
+    "unified_agents.compare": ("Comparison", "compare_backends"),
     "unified_agents.compiler": ("CompiledTeam", "compile_team"),
     "unified_agents.errors": (
         "BackendUnavailableError", "BackendError", "ModelError", "Problem", "RunError", "SpecError", "UnifiedAgentsError", "UnsupportedFeatureError",
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from unified_agents.chat_models import ChatModel, ChatRequest, ChatResponse, ToolCall, Usage
     from unified_agents.chat_models.scripted import ScriptedModel
     from unified_agents.circuit_breaker import CircuitBreaker
+    from unified_agents.compare import Comparison, compare_backends
     from unified_agents.compiler import CompiledTeam, compile_team
     from unified_agents.errors import (
         BackendError,
@@ -88,6 +90,7 @@ __all__ = [
     "ChatRequest",
     "ChatResponse",
     "CircuitBreaker",
+    "Comparison",
     "CompiledTeam",
     "Decision",
     "InputSpec",
@@ -113,6 +116,7 @@ __all__ = [
     "__version__",
     "assign_tasks",
     "backends",
+    "compare_backends",
     "compile_team",
     "count_tokens",
     "default_middleware",

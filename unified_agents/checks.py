@@ -250,6 +250,10 @@ def _delegation(team: TeamSpec) -> Iterator[Problem]:
 
 
 def _stores(team: TeamSpec) -> Iterator[Problem]:
+    if team.memory and team.memory.semantic is not False and not isinstance(team.memory.store, str):
+        yield Problem(
+            "memory.semantic", "says how a store that is named by a text ranks; one that is given as an object ranks as it was made to"
+        )
     for name, spec in (("memory", team.memory), ("journal", team.journal)):
         if spec is not None and isinstance(spec.store, str) and not _STORE.fullmatch(spec.store):
             yield Problem(f"{name}.store", f"found {re.sub('//.*@', '//…@', spec.store)!r}, expected sqlite:///FILE")

@@ -36,6 +36,7 @@
             ├── BadRequestError        other 4xx
             │   ├── ContextOverflowError   the request does not fit the model's window
             │   └── ContentFilterError     the provider refused the content
+            ├── MissingRecordError     a replay holds no answer for a call
             ├── CircuitOpenError       the model failed too often and is left alone for a while
             ├── InternalServerError    5xx
             ├── BadResponseError       a 200 that is no chat completion
@@ -289,6 +290,12 @@ class ContextOverflowError(BadRequestError):
 
 class ContentFilterError(BadRequestError):
     """The provider's content filter stopped the request or its answer."""
+
+
+class MissingRecordError(ModelError):
+    """A replay holds no answer for a call, and nothing is asked live."""
+
+    next_model = False
 
 
 class CircuitOpenError(ModelError):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unified_agents.chat_models import ChatModel, embedded
-from unified_agents.chat_models.providers import ModelConfig, check_model, resolve_model, sampling
+from unified_agents.chat_models.providers import PROVIDERS, ModelConfig, check_model, resolve_model, sampling
 from unified_agents.checks import agents_in_use, check_models
 from unified_agents.environment import read_environment
 from unified_agents.errors import Problem
@@ -56,7 +56,7 @@ def resolve_models(team: TeamSpec, replaced: Models) -> tuple[dict[str, ModelCon
     problems = [
         Problem(f"models.{name}", f"no agent uses a model of this name; in use: {_in_use_text(team)}") for name in _unused(team, replaced)
     ]
-    for alias in _aliases(team):
+    for alias in models_asked(team):
         try:
             config, found = _resolve(team, alias, replaced.get(alias), env, timeout)
         except ValueError as error:
@@ -67,38 +67,42 @@ def resolve_models(team: TeamSpec, replaced: Models) -> tuple[dict[str, ModelCon
     return configs, problems
 
 
-def _aliases(team: TeamSpec) -> list[str]:
+def models_asked(team: TeamSpec) -> list[str]:
+    """The aliases of all models that a run may ask."""
     speaking = [agent for agent in agents_in_use(team) if not team.agents[agent].human]
     return list(dict.fromkeys(alias for agent in speaking for alias in model_names(team, agent)))
 
 
 def _in_use_text(team: TeamSpec) -> str:
-    return ", ".join(_aliases(team))
+    return ", ".join(models_asked(team))
 
 
 def _unused(team: TeamSpec, replaced: Models) -> list[str]:
-    return [name for name in replaced if name not in _aliases(team) and name not in team.models]
+    return [name for name in replaced if name not in models_asked(team) and name not in team.models]
 
 
 def _resolve(team: TeamSpec, alias: str, given: Any, env: Mapping[str, str], timeout: float) -> tuple[ModelConfig | None, list[Problem]]:
     path = f"models.{alias}"
     if _is_chat_model(given):
-        spec = team.models.get(alias) or ModelSpec(model=alias if "/" in alias else f"custom/{alias}")
-        provider, _, name = spec.model.partition("/")
-        return ModelConfig(
-            alias,
-            provider,
-            name,
-            base_url=_place(given),
-            timeout=spec.timeout or timeout,
-            sampling=sampling(spec),
-            rate_limit=spec.rate_limit,
-        ), []
+        return _answered_by(given, alias, team.models.get(alias), timeout), []
     spec = _declared(team, alias, env)
     wrong = check_model(spec.model)
     if wrong is None and spec.model.startswith("local/"):
         wrong = embedded.lacking(spec.model.removeprefix("local/"))
     return (None, [Problem(f"{path}.model", wrong)]) if wrong else resolve_model(alias, spec, env, timeout, path)
+
+
+def _answered_by(given: Any, alias: str, declared: ModelSpec | None, timeout: float) -> ModelConfig:
+    """A model that an object answers for: no address and no key, else as it is declared."""
+    spec = declared or ModelSpec(model=alias if "/" in alias else f"custom/{alias}")
+    provider, _, name = spec.model.partition("/")
+    known = PROVIDERS.get(provider)
+    replays = getattr(given, "recorded", False)
+    return ModelConfig(
+        alias, provider, name, base_url=(spec.base_url or (known.base_url if known else "") if replays else "") or _place(given),
+        timeout=spec.timeout or timeout, sampling=sampling(spec), rate_limit=spec.rate_limit, context_window=spec.context_window,
+        json_schema=known.json_schema if known and replays else True,
+    )  # fmt: skip
 
 
 def _place(model: Any) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unified_agents.chat_models import ChatModel
 from unified_agents.chat_models.providers import ModelConfig
@@ -20,11 +21,12 @@ from unified_agents.memory.team import TeamMemory
 from unified_agents.middleware import Middleware, default_middleware
 from unified_agents.middleware.recall import Recall
 from unified_agents.middleware.replay import Replay
-from unified_agents.model_choice import Models, chat_models, model_names, put_in_place, resolve_models
+from unified_agents.model_choice import Models, chat_models, model_names, models_asked, put_in_place, resolve_models
 from unified_agents.plan import Plan, bind_inputs, filled_team, make_plan
 from unified_agents.post import Post
 from unified_agents.pricing import Prices, unpriced
 from unified_agents.recorded import Recorded
+from unified_agents.recording import Recording
 from unified_agents.references import BadReferenceError, resolve_reference
 from unified_agents.registry import Backend, default_backend, get_backend
 from unified_agents.review import ReviewDesk, Reviewer
@@ -33,6 +35,9 @@ from unified_agents.spending import Spending, Spent
 from unified_agents.tools import Tool
 from unified_agents.tools.loading import Toolbox, load_tools
 from unified_agents.walk import Seam, at_once
+
+if TYPE_CHECKING:
+    from unified_agents.tracing.run import RunSpans
 
 BACKEND_VARIABLE = "UNIFIED_AGENTS_BACKEND"
 Team = TeamSpec | str | os.PathLike[str]
@@ -49,6 +54,8 @@ class Options:
     reviewer: Reviewer | None = None
     middleware: Sequence[Middleware] = ()
     strict: bool = True
+    record: str | os.PathLike[str] | None = None
+    replay: str | os.PathLike[str] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     allow_imports: Sequence[str] = ()
 
@@ -69,6 +76,10 @@ class Prepared:
     fallback: Backend | None = None
     """Where the rest of a run goes when the framework itself fails."""
     options: Options = field(default_factory=Options)
+    recording: Recording | None = None
+    """Where the models' answers are kept, when they are."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """The inputs as text."""
 
     @property
     def lost(self) -> list[Row]:
@@ -79,6 +90,7 @@ class Prepared:
         self, tools: Mapping[str, Sequence[Tool]], layers: Sequence[Middleware] = (), emit: Callable[[Event], None] = lambda _: None,
         plan: Plan | None = None, post: Post | None = None, memory: TeamMemory | None = None,
         spending: Spending | None = None, recorded: Recorded | None = None, written: Callable[[], Awaitable[None]] | None = None,
+        spans: RunSpans | None = None,
     ) -> Seam:  # fmt: skip
         """The seam of one native team, for the whole plan or a remainder; `layers` go innermost."""
         spending = spending or self.spending()
@@ -94,6 +106,7 @@ class Prepared:
                     spending=spending,
                     extra=self.layers,
                     emit=emit,
+                    around_attempt=[spans.layer] if spans else [],
                 ),
                 *layers,
             ],
@@ -105,6 +118,7 @@ class Prepared:
             memory=memory,
             recorded=recorded or Recorded(),
             written=written or at_once,
+            scope=spans.scope if spans else nullcontext,
             review=ReviewDesk(self.reviewer) if self.reviewer else None,
             limits=self.plan.team.limits or LimitsSpec(),
             spending=spending,
@@ -127,7 +141,7 @@ class Prepared:
 def prepare(team: Team, options: Options) -> Prepared:
     """Check everything that can be checked before the framework is imported; errors as `compile_team`."""
     loaded = put_in_place(_load(team, options), options.models)
-    values, configs = _bind(loaded, options)
+    bound = _bind(loaded, options)
     checked = loaded.raise_if_wrong()
     chosen = choose_backend(checked, options.backend)
     rows = accepted_fields(checked, chosen, strict=options.strict)
@@ -135,20 +149,20 @@ def prepare(team: Team, options: Options) -> Prepared:
     if fallback is not None:
         accepted_fields(checked, fallback, strict=options.strict)
     if depends_on_inputs(checked):
-        loaded.add(assignments(filled_team(checked, values))[1])
+        loaded.add(assignments(filled_team(checked, bound.values))[1])
         loaded.raise_if_wrong()
     speaking = [name for name in agents_in_use(checked) if not checked.agents[name].human]
-    plan = make_plan(checked, values, {name: [configs[alias] for alias in model_names(checked, name)] for name in speaking})
+    plan = make_plan(checked, bound.values, {name: [bound.configs[alias] for alias in model_names(checked, name)] for name in speaking})
     loaded.add(_outside(plan))
     if checked.budget is not None and checked.budget.usd is not None:
-        loaded.add(unpriced(Prices(checked.prices), configs.values()))
+        loaded.add(unpriced(Prices(checked.prices), bound.configs.values()))
     loaded.raise_if_wrong()
     code = load_code(checked, options)
     layers = [*options.middleware, *code.middleware]
     return Prepared(
         plan,
         chosen,
-        chat_models(configs, options.models),
+        bound.models,
         layers,
         rows,
         code.toolbox,
@@ -157,6 +171,8 @@ def prepare(team: Team, options: Options) -> Prepared:
         options.reviewer,
         fallback,
         options,
+        bound.recording,
+        bound.values,
     )
 
 
@@ -272,17 +288,49 @@ def _load(team: Team, options: Options) -> Loaded:
     return loaded
 
 
-def _bind(loaded: Loaded, options: Options) -> tuple[dict[str, str], dict[str, ModelConfig]]:
-    """The inputs and the models by alias; looked at even when the file is already known to be wrong, to tell everything at once."""
-    values: dict[str, str] = {}
-    configs: dict[str, ModelConfig] = {}
-    if loaded.team is not None:
-        values, problems = bind_inputs(loaded.team, options.inputs)
+@dataclass
+class _Bound:
+    """A team's inputs as text, its models by alias, what answers for each, and the recording that is made of their answers."""
+
+    values: dict[str, str] = field(default_factory=dict)
+    configs: dict[str, ModelConfig] = field(default_factory=dict)
+    models: Mapping[str, ChatModel] = field(default_factory=dict)
+    recording: Recording | None = None
+
+
+def _bind(loaded: Loaded, options: Options) -> _Bound:
+    """Looked at even when the file is already known to be wrong, to tell everything at once."""
+    bound = _Bound()
+    if loaded.team is None:
+        return bound
+    bound.values, problems = bind_inputs(loaded.team, options.inputs)
+    loaded.add(problems)
+    if not any(p.path.startswith("models") for p in loaded.problems):
+        given = _played(loaded.team, options, bound.values) if options.replay is not None else options.models
+        bound.configs, problems = resolve_models(loaded.team, given)
         loaded.add(problems)
-        if not any(p.path.startswith("models") for p in loaded.problems):
-            configs, problems = resolve_models(loaded.team, options.models)
-            loaded.add(problems)
-    return values, configs
+        bound.models = chat_models(bound.configs, given)
+    if options.record is not None:
+        bound.recording = Recording.opened(Path(options.record))
+        tape = bound.recording.tape(bound.values, afresh=True)
+        bound.models = {alias: tape.recorder(model) for alias, model in bound.models.items()}
+    return bound
+
+
+def _played(team: TeamSpec, options: Options, values: Mapping[str, str]) -> dict[str, ChatModel]:
+    """Models that give recorded answers, for all that a run may ask.
+
+    Raises:
+        SpecError: there are none, or something else was to answer too.
+    """
+    beside = [name for name in ("record", "models") if getattr(options, name)]
+    if beside:
+        raise SpecError(
+            [Problem(name, "stands beside replay, which answers every call from its file; leave one of them out") for name in beside]
+        )
+    assert options.replay is not None
+    player = Recording.load(Path(options.replay)).tape(values).player()
+    return dict.fromkeys(models_asked(team), player)
 
 
 def _outside(plan: Plan) -> list[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from unified_agents.runtime import start
 async def stream_team(
     team: Team, inputs: Mapping[str, Any] | None = None, *, backend: str | None = None, models: Models | None = None,
     tools: Mapping[str, Any] | None = None, reviewer: Reviewer | None = None, middleware: Sequence[Middleware] = (),
-    run_id: str | None = None, strict: bool = True,
+    run_id: str | None = None, strict: bool = True, record: str | os.PathLike[str] | None = None, replay: str | os.PathLike[str] | None = None,
 ) -> AsyncGenerator[Event, None]:  # fmt: skip
     """Run a team and get its events as they happen; the last one is RunCompleted (its `result` is the RunResult) or RunFailed.
 
@@ -32,7 +33,7 @@ async def stream_team(
     Raises:
         SpecError, BackendUnavailableError, UnsupportedFeatureError, RunError: as `run_team`, after the last event.
     """
-    options = Options(backend, inputs, models or {}, tools or {}, reviewer, middleware, strict)
+    options = Options(backend, inputs, models or {}, tools or {}, reviewer, middleware, strict, record, replay)
     box, running = _begun(lambda listen: start(team, options, listen, run_id))
     try:
         while (event := await box.take_async()) is not None:
@@ -46,10 +47,10 @@ async def stream_team(
 def stream_team_sync(
     team: Team, inputs: Mapping[str, Any] | None = None, *, backend: str | None = None, models: Models | None = None,
     tools: Mapping[str, Any] | None = None, reviewer: Reviewer | None = None, middleware: Sequence[Middleware] = (),
-    run_id: str | None = None, strict: bool = True,
+    run_id: str | None = None, strict: bool = True, record: str | os.PathLike[str] | None = None, replay: str | os.PathLike[str] | None = None,
 ) -> Generator[Event, None, None]:  # fmt: skip
     """As `stream_team`, in plain code."""
-    options = Options(backend, inputs, models or {}, tools or {}, reviewer, middleware, strict)
+    options = Options(backend, inputs, models or {}, tools or {}, reviewer, middleware, strict, record, replay)
     box, running = _begun(lambda listen: start(team, options, listen, run_id))
     try:
         while (event := box.take()) is not None:

@@ -16,9 +16,15 @@ from unified_agents.events import (
     CircuitChanged,
     Event,
     FieldsUnused,
+    JournalUnavailable,
+    MemoryUnavailable,
     MessageUndelivered,
     ModelReplaced,
+    ReplayDiverged,
+    RunResumed,
     TaskReassigned,
+    TaskStarted,
+    TextStreamed,
     WorkDelegated,
 )  # fmt: skip
 from unified_agents.messages import Message
@@ -39,12 +45,28 @@ WORDS: list[tuple[Event, str]] = [
     (CircuitChanged(model="m", state="closed", seconds=0.0), "m answers again"),
     (TaskReassigned(task="t", agent="b", failed="a", error="ToolError"), "a failed (ToolError), b takes it"),
     (WorkDelegated(task="t", agent="a", coworker="b", tool="x"), "a asks b"),
+    (
+        RunResumed(team="x", backend="crewai", completed=("a",), tasks=("b", "c"), run_id="r"),
+        "x on crewai (run r, resumed: 1 of 3 tasks are done)",
+    ),
+    (
+        ReplayDiverged(task="t", agent="a", key="t.1/a:2", reason="it asks something else than before"),
+        "a asks again: it asks something else",
+    ),
 ]
 
 ALWAYS: list[tuple[Event, str]] = [
     (
         BackendReplaced(backend="crewai", replacement="autogen", error="broken", tasks=("u",)),
         "crewai failed (broken); autogen goes on with u.",
+    ),
+    (
+        MemoryUnavailable(error="memory.db failed: disk full"),
+        "Without memory, as memory.required: false allows: memory.db failed: disk full",
+    ),
+    (
+        JournalUnavailable(error="runs.db failed: disk full"),
+        "cannot be resumed, as journal.required: false allows: runs.db failed: disk full",
     ),
     (FieldsUnused(paths=("agents.a.reports_to",)), "Nothing reads agents.a.reports_to in this team"),
     (
@@ -73,3 +95,15 @@ def test_an_event_is_said_in_words_on_a_terminal(event: Event, words: str) -> No
 def test_a_loss_is_said_everywhere(event: Event, words: str) -> None:
     """What a user wrote or an agent sent that has no effect is said without a terminal too."""
     assert words in shown(event, terminal=False)
+
+
+def test_a_text_that_grows_is_counted() -> None:
+    """The task's line says how much there is; a new attempt begins at nothing."""
+    out = io.StringIO()
+    with RunProgress(console=Console(file=out, force_terminal=True, width=160, color_system=None)) as progress:
+        progress.listen(TaskStarted(task="t", agent="ann"))
+        for attempt, text in ((1, "x" * 900), (1, "y" * 600), (2, "z" * 7)):
+            progress.listen(TextStreamed(task="t", agent="ann", key="t.1/ann:1", model="m", attempt=attempt, text=text))
+            progress._progress.refresh()
+    shown = out.getvalue()
+    assert shown.index("ann is writing, 900 characters") < shown.index("1,500 characters") < shown.index("ann is writing, 7 characters")

@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from unified_agents._version import __version__
-from unified_agents.cli import backends, check, init, memory, model, resume, run, runs, schema
+from unified_agents.cli import backends, check, compare, init, memory, model, resume, run, runs, schema
 from unified_agents.cli.output import print_error, print_json
 from unified_agents.errors import RunError, UnifiedAgentsError
 
@@ -37,6 +37,7 @@ app.command("check")(check.check)
 app.command("run")(run.run)
 app.command("resume")(resume.resume)
 app.add_typer(runs.app, name="runs")
+app.command("compare")(compare.compare)
 app.command("backends")(backends.list_backends)
 app.command("schema")(schema.schema)
 app.add_typer(memory.app, name="memory")

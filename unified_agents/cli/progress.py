@@ -21,15 +21,20 @@ from unified_agents.events import (
     Event,
     FieldsDropped,
     FieldsUnused,
+    JournalUnavailable,
+    MemoryUnavailable,
     MessageSent,
     MessageUndelivered,
     ModelReplaced,
+    ReplayDiverged,
+    RunResumed,
     RunStarted,
     TaskCompleted,
     TaskFailed,
     TaskReassigned,
     TaskSkipped,
     TaskStarted,
+    TextStreamed,
     WorkDelegated,
 )  # fmt: skip
 
@@ -41,6 +46,7 @@ class RunProgress:
         self._console = console or errors()
         self._shown = self._console.is_terminal and not quiet
         self._rows: dict[str, TaskID] = {}
+        self._written: dict[str, tuple[tuple[str, str, int], int]] = {}
         columns = (SpinnerColumn(finished_text=" "), TextColumn("{task.description}"), TimeElapsedColumn())
         self._progress = Progress(*columns, console=self._console, disable=not self._shown, redirect_stdout=False, redirect_stderr=False)
 
@@ -64,6 +70,8 @@ class RunProgress:
         """Show one event."""
         if isinstance(event, TaskStarted):
             self._rows[event.task] = self._progress.add_task(self._words("", event.task, f"{event.agent} is working"), total=1)
+        elif isinstance(event, TextStreamed):
+            self._write(event)
         elif isinstance(event, TaskCompleted):
             cut = ", cut off at max_tokens" if event.truncated else ""
             self._end(event.task, self._words("[green]✓[/] ", event.task, f"{event.agent}{cut}"))
@@ -76,12 +84,17 @@ class RunProgress:
 
     def _line(self, event: Event) -> str | None:
         """What is said once of an event, beside the tasks' own lines."""
+        if isinstance(event, RunResumed):
+            done, all_tasks = len(event.completed), len(event.completed) + len(event.tasks)
+            return escape(clean(f"{event.team} on {event.backend} (run {event.run_id}, resumed: {done} of {all_tasks} tasks are done)"))
         if isinstance(event, RunStarted):
             return escape(clean(f"{event.team} on {event.backend} (run {event.run_id})"))
         if isinstance(event, TaskReassigned):
             return self._words("[yellow]→[/] ", event.task, f"{event.failed} failed ({event.error}), {event.agent} takes it")
         if isinstance(event, TaskSkipped):
             return self._words("[yellow]–[/] ", event.task, f"skipped, {event.because_of} failed")
+        if isinstance(event, ReplayDiverged):
+            return self._words("  ", event.task, f"{event.agent} asks again: {event.reason}")
         if isinstance(event, WorkDelegated):
             return self._words("  ", event.task, f"{event.agent} asks {event.coworker}")
         if isinstance(event, MessageSent) and event.message_type == "turn":
@@ -106,6 +119,16 @@ class RunProgress:
 
     def _words(self, mark: str, task: str, said: str) -> str:
         return f"{mark}[bold]{escape(clean(task))}[/]: {escape(clean(said))}"
+
+    def _write(self, event: TextStreamed) -> None:
+        """How much of an answer there is; the same call from the beginning begins at nothing."""
+        call = (event.key, event.model, event.attempt)
+        known, length = self._written.get(event.task, (call, 0))
+        length = (length if known == call else 0) + len(event.text)
+        self._written[event.task] = (call, length)
+        if event.task in self._rows:
+            said = f"{event.agent} is writing, {length:,} characters"
+            self._progress.update(self._rows[event.task], description=self._words("", event.task, said))
 
     def _end(self, task: str, text: str) -> None:
         if task in self._rows:
@@ -134,6 +157,10 @@ def _loss(event: Event) -> str | None:
         return f"{event.backend} failed ({event.error}); {event.replacement} goes on with {', '.join(event.tasks)}."
     if isinstance(event, FieldsUnused):
         return f"Nothing reads {', '.join(event.paths)} in this team; see unified-agents check."
+    if isinstance(event, MemoryUnavailable):
+        return f"Without memory, as memory.required: false allows: {event.error}"
+    if isinstance(event, JournalUnavailable):
+        return f"This run is not written down and cannot be resumed, as journal.required: false allows: {event.error}"
     if isinstance(event, MessageUndelivered):
         return f"A message of {event.sender} was never read by {', '.join(event.missed)}."
     return None

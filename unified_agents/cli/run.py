@@ -51,6 +51,8 @@ def run(
     allow_import: AllowImport = None,
     as_json: AsJson = False,
     events: EventsFile = None,
+    record: Annotated[Path | None, typer.Option("--record", metavar="FILE", help="Add the models' answers to a file.")] = None,
+    replay: Annotated[Path | None, typer.Option("--replay", metavar="FILE", help="Answer from such a file instead of the models.")] = None,
     run_id: Annotated[str | None, typer.Option("--run-id", help="A name for this run.")] = None,
     strict: Strict = True,
     quiet: Quiet = False,
@@ -59,9 +61,15 @@ def run(
     from unified_agents.preparation import Options, prepare
     from unified_agents.runtime import execute
 
-    given = {**_from_file(inputs_file), **pairs(inputs or (), "-i")}
+    given = {**inputs_of(inputs_file), **pairs(inputs or (), "-i")}
     options = Options(
-        backend=backend, inputs=given, strict=strict, settings=pairs(settings or (), "--set"), allow_imports=allow_import or ()
+        backend=backend,
+        inputs=given,
+        strict=strict,
+        record=record,
+        replay=replay,
+        settings=pairs(settings or (), "--set"),
+        allow_imports=allow_import or (),
     )
 
     async def started(shown: Shown) -> RunResult:
@@ -148,7 +156,12 @@ def pairs(texts: Sequence[str], option: str) -> dict[str, str]:
     return {key: value for key, _, value in (text.partition("=") for text in texts)}
 
 
-def _from_file(path: Path | None) -> dict[str, Any]:
+def inputs_of(path: Path | None) -> dict[str, Any]:
+    """The inputs in a YAML or JSON file; none without one.
+
+    Raises:
+        SpecError: it cannot be read, or holds no mapping.
+    """
     if path is None:
         return {}
     from unified_agents.reading import ReadError, read_text

@@ -45,6 +45,8 @@ class TeamMemory:
 
     spec: MemorySpec
     store: AgentMemory
+    tasks: int
+    """How many episodes of its own a run may have, which it does not recall."""
     emit: Callable[[Event], None] = ignore
     available: bool = True
     _recalled: dict[str, Recalled] = field(default_factory=dict)
@@ -56,9 +58,8 @@ class TeamMemory:
         spec = team.memory
         if spec is None:
             return None
-        semantic = spec.semantic if isinstance(spec.store, str) else False
-        store = AgentMemory(spec.store, spec.short_term, spec.episodes, team=namespace(team.name), run=run_id, semantic=semantic)
-        return cls(spec, store, emit)
+        store = AgentMemory(spec.store, spec.short_term, spec.episodes, team=namespace(team.name), run=run_id, semantic=spec.semantic)
+        return cls(spec, store, len(team.tasks), emit)
 
     async def open(self) -> None:
         """Look whether the store can be read and written, before anything is asked.
@@ -85,7 +86,7 @@ class TeamMemory:
     async def _items(self, query: str) -> list[Item]:
         """The best items, without what this very run's tasks brought: `context` alone says who sees that."""
         wanted, own = self.spec.recall.items, self.store.run
-        found = await self._kept(self.store.recall_async(query, wanted + self.spec.episodes), [])
+        found = await self._kept(self.store.recall_async(query, wanted + self.tasks), [])
         return [item for item in found if not (item.kind == "episode" and item.run == own)][:wanted]
 
     def tools(self, agent: str) -> tuple[Tool, ...]:

@@ -345,7 +345,8 @@ async def _one(team: Team, options: Options, place: ComparedRun, scorers: Sequen
             lambda: prepare(team, replace(options, middleware=[*options.middleware, seen])), "unified-agents-prepare"
         )
         prepared = _clean(prepared, kept)
-        result, error = await execute(prepared, events.append), None
+        result: RunResult | None = await execute(prepared, events.append)
+        error = None
     except (BackendUnavailableError, UnsupportedFeatureError) as refused:
         return replace(place, status="refused", error=str(refused))
     except RunError as failed:

@@ -1,0 +1,227 @@
+"""Recorded answers serve every backend, and a comparison says what was: its numbers are those that the server counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unified_agents import AgentSpec, RunResult, SpecError, TaskSpec, TeamSpec, compare_backends, run_team
+from unified_agents.compare import ComparedRun
+from unified_agents.errors import MissingRecordError, ModelError
+from unified_agents.events import ModelCalled, TextStreamed
+from unified_agents.registry import names
+from unified_agents.testing import Reply, ScriptedServer, call
+
+FILE = "answers.json"
+
+
+def look(q: str) -> str:
+    """Looks."""
+    return f"FOUND {q}"
+
+
+def team(model: Any, **fields: Any) -> TeamSpec:
+    """Two tasks: a tool, then a delegation."""
+    ann = AgentSpec(name="ann", role="Worker", tools=[look])
+    boss = AgentSpec(name="boss", role="Boss", delegates_to=["ann"])
+    one = TaskSpec(name="one", description="ONE {x}", agent=ann)
+    two = TaskSpec(name="two", description="TWO {x}", agent=boss, context=["one"])
+    return TeamSpec(**{"name": "pair", "inputs": {"x": "a"}, "tasks": [one, two], "models": {"default": model}, **fields})
+
+
+def script(server: ScriptedServer, times: int = 1) -> None:
+    """Five answers for each run of the team, told apart by the words that only one of its conversations holds."""
+    server.reply("HANDED", "helped", forever=True)
+    for _ in range(times):
+        server.reply("TWO", Reply(tool_calls=[call("delegate_work_to_coworker", {"task": "HANDED", "coworker": "ann"}, "d")]), "second")
+        server.reply("ONE", Reply(tool_calls=[call("look", {"q": "x"}, "l")]), "first")
+
+
+def recorded(server: ScriptedServer, backend: str) -> RunResult:
+    """A run whose answers are kept."""
+    script(server)
+    return run_team(team(server.model(model="openai/gpt-4o-mini")), backend=backend, record=FILE)
+
+
+def test_what_was_recorded_on_one_backend_serves_all(server: ScriptedServer, backend: str) -> None:
+    """Without key or network: the same output, requests, tokens and tool calls; prices are the real model's."""
+    before = recorded(server, another(backend))
+    asked = len(server.requests)
+    after = run_team(team("openai/gpt-4o-mini"), backend=backend, replay=FILE)
+    assert (after.output, after.usage.model_calls) == (before.output, before.usage.model_calls) == ("second", 5)
+    assert (after.usage.input_tokens, after.usage.output_tokens) == (35, 15)
+    assert after.usage.cost_usd == pytest.approx((35 * 0.15 + 15 * 0.6) / 1e6)
+    assert len(server.requests) == asked
+
+
+def another(backend: str) -> str:
+    """A backend that is not this one."""
+    return next(name for name in names() if name != backend)
+
+
+def test_a_missing_answer_is_an_error(server: ScriptedServer, backend: str) -> None:
+    """It names call and file; nothing is asked live, and no other model or attempt is tried."""
+    recorded(server, backend)
+    document = json.loads(Path(FILE).read_text())
+    (calls,) = document["answers"].values()
+    del calls["two.1/boss:2"]
+    Path(FILE).write_text(json.dumps(document))
+    asked = len(server.requests)
+    spec = team(server.model(model="openai/gpt-4o-mini", fallbacks=["other"]))
+    spec = spec.model_copy(update={"models": {**spec.models, "other": server.model()}})
+    with pytest.raises(MissingRecordError, match=r"answers\.json holds no answer for call two\.1/boss:2") as caught:
+        run_team(spec, backend=backend, replay=FILE)
+    assert caught.value.result is not None
+    assert caught.value.result.tasks["one"].status == "completed"
+    assert len(server.requests) == asked
+
+
+def test_answers_belong_to_their_inputs(server: ScriptedServer, backend: str) -> None:
+    """A file holds the runs of several inputs; recording one again replaces its own answers alone."""
+    recorded(server, backend)
+    script(server)
+    run_team(team(server.model()), {"x": "b"}, backend=backend, record=FILE)
+    script(server)
+    run_team(team(server.model()), {"x": "b"}, backend=backend, record=FILE)
+    assert len(json.loads(Path(FILE).read_text())["answers"]) == 2
+    for inputs in ({"x": "a"}, {"x": "b"}, {}):
+        assert run_team(team("openai/gpt-4o-mini"), inputs, backend=backend, replay=FILE).output == "second"
+    with pytest.raises(MissingRecordError, match="nothing for these inputs"):
+        run_team(team("openai/gpt-4o-mini"), {"x": "c"}, backend=backend, replay=FILE)
+
+
+def test_a_failed_run_keeps_what_it_got(server: ScriptedServer, backend: str) -> None:
+    """Failed attempts are not recorded; the answers before the failure are."""
+    server.reply("ONE", Reply(status=500), "first").reply("TWO", Reply(status=401))
+    with pytest.raises(ModelError):
+        run_team(team(server.model()), backend=backend, record=FILE)
+    (calls,) = json.loads(Path(FILE).read_text())["answers"].values()
+    assert {key: [answer["text"] for answer in kept] for key, kept in calls.items()} == {"one.1/ann:1": ["first"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "content", "said"),
+    [
+        ({"replay": FILE}, None, "record it first"),
+        ({"replay": FILE}, "[]", "holds no recorded answers"),
+        ({"replay": FILE}, '{"version": 9, "answers": {}}', "version 9"),
+        ({"replay": FILE, "record": "x.json"}, '{"version": 1, "answers": {}}', "stands beside replay"),
+        ({"record": FILE}, "no json", "holds no recorded answers"),
+        ({"record": "/dev/null/x.json"}, None, "cannot be written"),
+    ],
+)
+def test_a_file_that_will_not_do(server: ScriptedServer, backend: str, options: Mapping[str, Any], content: str | None, said: str) -> None:
+    """It is said what is wrong with it and what to type; a file of something else is not overwritten."""
+    if content is not None:
+        Path(FILE).write_text(content)
+    if "cannot" in said:
+        script(server)
+    with pytest.raises(SpecError, match=said):
+        run_team(team(server.model()), backend=backend, **options)
+    assert content is None or Path(FILE).read_text() == content
+
+
+def test_a_replay_streams_its_text(server: ScriptedServer, backend: str) -> None:
+    """With `stream: true` recorded answers come as text deltas too."""
+    recorded(server, backend)
+    events: list[Any] = []
+    run_team(team("openai/gpt-4o-mini", stream=True), backend=backend, replay=FILE, on_event=events.append)
+    assert [event.text for event in events if isinstance(event, TextStreamed)] == ["first", "helped", "second"]
+
+
+def test_the_numbers_are_the_servers(server: ScriptedServer, backend: str) -> None:
+    """Requests, tokens and retries of every run and task are what the server counted; failed attempts are requests without tokens."""
+    server.reply("HANDED", "helped", forever=True).reply("TWO", Reply(status=500), "second", "second", "second", "second")
+    server.reply("ONE", *["first"] * 4)
+    made = compare_backends(team(server.model()), [another(backend), backend], repeat=2)
+    assert sum(run.result.usage.model_calls for run in made.runs if run.result) == len(server.requests) == 9
+    assert sum(run.result.usage.input_tokens or 0 for run in made.runs if run.result) == 7 * 8
+    assert sum(sum(made.values(name, "two", "retries")) for name in made.backends) == 1
+    assert sum(sum(made.values(name, "two", "requests")) for name in made.backends) == 5
+    assert sum(isinstance(event, ModelCalled) for run in made.runs for event in run.events) == 9
+
+
+def test_backends_on_identical_answers(server: ScriptedServer, backend: str) -> None:
+    """Outputs are equal and the comparison says so; a scorer sees each result; rows and repeats are paired."""
+    both = [another(backend), backend]
+    script(server, 8)
+    kept = compare_backends(team(server.model()), both, inputs=[{"x": "a"}, {"x": "b"}], repeat=2, record=FILE)
+    assert kept.equal
+    asked = len(server.requests)
+
+    def has_words(inputs: Mapping[str, Any], result: RunResult) -> bool:
+        return bool(result.output) and inputs["x"] in "ab"
+
+    def broken(_inputs: Mapping[str, Any], _result: RunResult) -> float:
+        raise ZeroDivisionError("oh")
+
+    made = compare_backends(
+        team("openai/gpt-4o-mini"), both, inputs=[{"x": "a"}, {"x": "b"}], repeat=2, replay=FILE, scorers=[has_words, broken]
+    )
+    assert made.equal
+    assert len(server.requests) == asked
+    assert [(run.repeat, run.row, run.backend) for run in made.runs] == [
+        (n, row, name) for n in range(2) for row in range(2) for name in both
+    ]
+    assert {run.scores["has_words"] for run in made.runs} == {1.0}
+    assert {(run.scores["broken"], *run.notes) for run in made.runs} == {(None, "broken failed: ZeroDivisionError: oh")}
+    tokens = made.difference(backend, "one", "input_tokens")
+    assert tokens is not None
+    assert (tokens.mean, tokens.low, tokens.high, tokens.pairs, tokens.clear) == (0, 0, 0, 4, False)
+
+
+def test_outputs_that_differ_are_said_to(server: ScriptedServer, backend: str) -> None:
+    """The negative control of equality, with how alike they are."""
+    server.reply("HANDED", "helped", forever=True).reply("ONE", "same", forever=True).reply("TWO", "the tide is out", "the tide is in")
+    made = compare_backends(team(server.model()), [another(backend), backend])
+    agreement = made.agreement(backend, "two")
+    assert not made.equal
+    assert agreement is not None
+    assert (agreement.pairs, agreement.equal, agreement.similarity) == (1, 0, 0.75)
+    assert made.agreement(backend, "one").equal == 1  # type: ignore[union-attr]  # there is a pair
+
+
+def test_prompts_side_by_side(server: ScriptedServer, backend: str) -> None:
+    """What each backend sent first; with neutral prompts there is no difference and no token is added."""
+    script(server, 4)
+    native = compare_backends(team(server.model()), ["crewai", backend] if backend != "crewai" else ["autogen", "crewai"])
+    one = native.prompts("one")
+    assert set(one) == set(native.backends)
+    assert all("ONE a" in str(messages[-1]["content"]) for messages in one.values())
+    assert "Current Task" in native.prompt_diff("one")
+    assert min(native.values("crewai", "one", "added_tokens")) > 0
+    same = compare_backends(team(server.model(), prompts="neutral"), [another(backend), backend])
+    assert same.prompt_diff("one") == "the same"
+    assert [same.values(name, "one", "added_tokens") for name in same.backends] == [[0.0], [0.0]]
+
+
+def test_a_backend_that_fails_is_a_row(server: ScriptedServer, backend: str) -> None:
+    """Unknown ones, and runs that fail, with their reasons; the others' numbers stand."""
+    server.reply("ONE", Reply(status=401), forever=True)
+    seen: list[ComparedRun] = []
+    made = compare_backends(team(server.model()), [backend, "nope"], on_run=seen.append)
+    assert [(run.backend, run.status) for run in made.runs] == [(backend, "failed"), ("nope", "refused")]
+    assert [run.backend for run in seen] == [backend, "nope"]
+    assert "AuthenticationError" in str(made.runs[0].error)
+    assert "unknown backend 'nope'" in str(made.runs[1].error)
+    assert (made.success_rate(backend, "one"), made.success_rate("nope", "one"), made.equal) == (0.0, 0.0, False)
+
+
+def test_runs_begin_from_a_clean_state(server: ScriptedServer, backend: str) -> None:
+    """No memory goes from one run to the next, and none of the team's own is touched; nothing is journalled."""
+    remember: list[str | Reply] = [Reply(tool_calls=[call("remember", {"text": "ONE is known", "key": "one"})]), "first"]
+    server.reply("TWO", "second", forever=True).reply("ONE", *(remember * 4))
+    compare_backends(team(server.model(), memory=True), [another(backend), backend], repeat=2)
+    assert not server.asked("What the team remembers")
+    assert not Path(".unified_agents").exists()
+
+
+@pytest.mark.parametrize(("backends", "repeat"), [([], 1), (["autogen", "autogen"], 1), (["autogen"], 0)])
+def test_what_cannot_be_compared(server: ScriptedServer, backends: list[str], repeat: int) -> None:
+    """No backend, one twice, or no run."""
+    with pytest.raises(ValueError, match="expected names that differ"):
+        compare_backends(team(server.model()), backends, repeat=repeat)

@@ -351,8 +351,8 @@ async def _one(team: Team, options: Options, place: ComparedRun, scorers: Sequen
         return replace(place, status="refused", error=str(refused))
     except RunError as failed:
         result, error = failed.result, f"{type(failed).__name__}: {failed}"
-        if result is None:
-            return replace(place, error=error)
+    if result is None:  # it failed before it began
+        return replace(place, error=error)
     tasks = {name: _task_run(name, result, events, seen.messages.get(name), prepared.plan) for name in result.tasks}
     made = replace(place, status=result.status, error=error, result=result, tasks=tasks, prompts=seen.messages, events=events)
     return await _scored(made, scorers)

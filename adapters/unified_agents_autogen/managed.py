@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # isort: off
@@ -14,12 +14,9 @@ import unified_agents_autogen.quiet  # noqa: F401  # before anything of the fram
 from autogen_core import CancellationToken, FunctionCall
 from autogen_core.models import (
     AssistantMessage,
-    ChatCompletionClient,
     CreateResult,
     FunctionExecutionResultMessage,
     LLMMessage,
-    ModelFamily,
-    ModelInfo,
     RequestUsage,
     SystemMessage,
     UserMessage,
@@ -28,9 +25,10 @@ from autogen_core.tools import Tool, ToolSchema
 from pydantic import BaseModel
 
 from unified_agents.managed import ManagedModel, json_format
+from unified_agents_autogen.model import CoreClient
 
 
-class ManagedChatCompletionClient(ChatCompletionClient):
+class ManagedChatCompletionClient(CoreClient):
     """An AutoGen model client with our retries, circuit breaker, rate limit, timeout and fallback models; N attempts are N requests.
 
     `model` and the fields of a ModelSpec (`temperature`, `base_url`, `api_key`, …) say what is called; `fallbacks`, `resilience`,
@@ -74,38 +72,13 @@ class ManagedChatCompletionClient(ChatCompletionClient):
         reason: Any = "length" if response.truncated else "stop"
         return CreateResult(finish_reason=reason, content=response.text, usage=usage, cached=False)
 
-    async def create_stream(self, messages: Sequence[LLMMessage], **options: Any) -> AsyncGenerator[str | CreateResult, None]:
-        """As `create`, in one piece."""
-        yield await self.create(messages, **options)
-
-    async def close(self) -> None:
-        """Nothing: HTTP clients are shared by the process."""
-
     def actual_usage(self) -> RequestUsage:
         """Tokens of all answers so far."""
-        return self._used
-
-    def total_usage(self) -> RequestUsage:
-        """As `actual_usage`."""
         return self._used
 
     def count_tokens(self, messages: Sequence[LLMMessage], **_options: Any) -> int:
         """About a quarter of the characters."""
         return sum(len(json.dumps(sent, ensure_ascii=False)) for message in messages for sent in _plain(message)) // 4
-
-    def remaining_tokens(self, messages: Sequence[LLMMessage], **_options: Any) -> int:
-        """Unknown, so out of reach."""
-        return 1 << 40
-
-    @property
-    def capabilities(self) -> Any:
-        """AgentChat's older name for `model_info`."""
-        return self.model_info
-
-    @property
-    def model_info(self) -> ModelInfo:
-        """What may be asked of it."""
-        return ModelInfo(vision=False, function_calling=True, json_output=True, family=ModelFamily.UNKNOWN, structured_output=True)
 
 
 def _plain(message: LLMMessage) -> list[dict[str, Any]]:

@@ -29,41 +29,15 @@ from unified_agents_autogen.tools import native_calls
 STOPPED = "The task failed."
 
 
-class ConversationClient(ChatCompletionClient):
-    """The model client of one task: every call goes to the conversation that was opened for it."""
+class CoreClient(ChatCompletionClient):
+    """What is the same in all clients that ask the core: it counts, trims and streams, not AutoGen."""
 
-    def __init__(self) -> None:
-        self._conversation: Conversation | None = None
-
-    def bind(self, conversation: Conversation) -> None:
-        """Answer from `conversation` from now on."""
-        self._conversation = conversation
-
-    async def create(
-        self, messages: Sequence[LLMMessage], *, cancellation_token: CancellationToken | None = None, **_options: Any
-    ) -> CreateResult:
-        """The conversation's answer; never raises for a failed call."""
-        assert self._conversation is not None
-        call = asyncio.ensure_future(self._conversation.chat([plain(message) for message in messages]))
-        if cancellation_token is not None:
-            cancellation_token.link_future(call)
-        usage = RequestUsage(prompt_tokens=0, completion_tokens=0)
-        try:
-            response = await call
-        except ConversationStopped:
-            return CreateResult(finish_reason="stop", content=STOPPED, usage=usage, cached=False)
-        if response.tool_calls:
-            return CreateResult(finish_reason="function_calls", content=native_calls(response.tool_calls), usage=usage, cached=False)
-        return CreateResult(finish_reason="stop", content=response.text, usage=usage, cached=False)
-
-    async def create_stream(
-        self, messages: Sequence[LLMMessage], *, cancellation_token: CancellationToken | None = None, **options: Any
-    ) -> AsyncGenerator[str | CreateResult, None]:
+    async def create_stream(self, messages: Sequence[LLMMessage], **options: Any) -> AsyncGenerator[str | CreateResult, None]:
         """As `create`, in one piece."""
-        yield await self.create(messages, cancellation_token=cancellation_token, **options)
+        yield await self.create(messages, **options)
 
     async def close(self) -> None:
-        """Nothing: HTTP clients are the core's."""
+        """Nothing: HTTP clients are shared by the process."""
 
     def actual_usage(self) -> RequestUsage:
         """Not counted here: usage is in the run's result."""
@@ -90,6 +64,34 @@ class ConversationClient(ChatCompletionClient):
     def model_info(self) -> ModelInfo:
         """What AgentChat may use of a model: all that the core can do."""
         return ModelInfo(vision=False, function_calling=True, json_output=True, family=ModelFamily.UNKNOWN, structured_output=True)
+
+
+class ConversationClient(CoreClient):
+    """The model client of one task: every call goes to the conversation that was opened for it."""
+
+    def __init__(self) -> None:
+        self._conversation: Conversation | None = None
+
+    def bind(self, conversation: Conversation) -> None:
+        """Answer from `conversation` from now on."""
+        self._conversation = conversation
+
+    async def create(
+        self, messages: Sequence[LLMMessage], *, cancellation_token: CancellationToken | None = None, **_options: Any
+    ) -> CreateResult:
+        """The conversation's answer; never raises for a failed call."""
+        assert self._conversation is not None
+        call = asyncio.ensure_future(self._conversation.chat([plain(message) for message in messages]))
+        if cancellation_token is not None:
+            cancellation_token.link_future(call)
+        usage = RequestUsage(prompt_tokens=0, completion_tokens=0)
+        try:
+            response = await call
+        except ConversationStopped:
+            return CreateResult(finish_reason="stop", content=STOPPED, usage=usage, cached=False)
+        if response.tool_calls:
+            return CreateResult(finish_reason="function_calls", content=native_calls(response.tool_calls), usage=usage, cached=False)
+        return CreateResult(finish_reason="stop", content=response.text, usage=usage, cached=False)
 
 
 def plain(message: LLMMessage) -> Mapping[str, Any]:

@@ -31,6 +31,7 @@ from unified_agents.prompts import system_text
 from unified_agents.spec import AgentSpec
 from unified_agents.texts import identifier
 from unified_agents_autogen.model import ConversationClient
+from unified_agents_autogen.quiet import untraced
 from unified_agents_autogen.tools import ForwardTool
 
 # The modules with an underscore above are AgentChat's only way to a group chat of one's own; they are frozen since 0.7.5, and a test pins them.
@@ -42,12 +43,14 @@ class AutoGenTeam(NativeTeam):
     native: PlanGroupChat
 
     def __init__(self, plan: Plan, seam: Seam) -> None:
-        self.native = PlanGroupChat(plan, seam)
+        with untraced():
+            self.native = PlanGroupChat(plan, seam)
 
     async def run(self, report: Report) -> None:
         """Run the chat on the engine's own loop."""
         self.native.watch(report)
-        await self.native.run()
+        with untraced():
+            await self.native.run()
 
     def cancel(self) -> None:
         """Nothing to do: the seam ends the model calls that the participants wait for, and each then ends its turn."""

@@ -14,6 +14,7 @@ from autogen_core.tools import BaseTool, ParametersSchema, ToolSchema
 from pydantic import BaseModel
 
 from unified_agents.adapter import Conversation, Tool
+from unified_agents_autogen.quiet import untraced
 
 
 class Arguments(BaseModel):
@@ -44,7 +45,8 @@ class ForwardTool(BaseTool[Arguments, str]):
     async def run_json(self, args: Mapping[str, Any], cancellation_token: CancellationToken, call_id: str | None = None) -> str:
         """The result, as the conversation gives it; never raises, since an error here would hang the chat."""
         assert self._conversation is not None
-        return await self._conversation.call_tool(call_id or "")
+        with untraced(ours=False):
+            return await self._conversation.call_tool(call_id or "")
 
     async def run(self, args: Arguments, cancellation_token: CancellationToken) -> str:
         """Not called: `run_json` stands in its place."""

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-versions lint types unit docs clean
+.PHONY: demo test test-long test-versions lint types unit docs clean
 
 demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py
@@ -28,6 +28,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
 	$(BIN)/unified-agents model install
 	@touch $(INSTALLED)
+
+# What takes minutes: 200 kills a backend (`make test` does 20).
+test-long: $(INSTALLED)
+	UNIFIED_AGENTS_KILLS=200 $(BIN)/pytest -s tests/test_kill.py
 
 # The conformance suite on the lowest and the highest supported version of every framework, each in an environment of its own.
 test-versions: $(INSTALLED)

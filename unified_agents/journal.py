@@ -106,7 +106,8 @@ class Journal:
     def _lock(self, run_id: str) -> FileLock:
         folder = self.path.parent / "runs" / run_id
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for one in (self.path.parent, folder.parent, folder):  # one by one: only the last of `parents=True` gets the mode
+                one.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise JournalError(f"the journal's folder {folder} cannot be made: {error.strerror or error}") from error
         return FileLock(folder / "lock", mode=0o600, is_singleton=False, thread_local=False)
@@ -129,7 +130,7 @@ class Journal:
             JournalError: the file cannot be opened for writing.
         """
         with _guard:
-            if self._writer is None:
+            if self._writer is None or not self._writer.writes_to(self.path):
                 self._writer = Writer(self.path)
             return self._writer
 
@@ -183,7 +184,10 @@ class Journal:
 
     def prune(self, older_than: timedelta) -> list[str]:
         """Delete the runs that began longer ago, but none that a process works on; their names."""
-        limit = datetime.now(timezone.utc) - older_than
+        try:
+            limit = datetime.now(timezone.utc) - older_than
+        except OverflowError:  # before the year 1
+            return []
         gone = [record.run_id for record in self.runs() if record.started_at < limit and record.status != "running"]
         for run_id in list(gone):
             try:
@@ -196,9 +200,10 @@ class Journal:
         return [self._record(row) for row in self._read(f"SELECT {_COLUMNS} FROM runs {rest}", *values)]  # noqa: S608  # our own words
 
     def _record(self, row: Sequence[Any]) -> RunRecord:
+        if row[3] == "running" and not self._is_locked(row[0]):  # again: it may have ended since
+            row = next(iter(self._read(f"SELECT {_COLUMNS} FROM runs WHERE run_id = ?", row[0])), row)  # noqa: S608
+            row = tuple("interrupted" if value == "running" and n == 3 else value for n, value in enumerate(row))
         run_id, team, backend, status, started, ended, duration, definition, result = row
-        if status == "running" and not self._is_locked(run_id):
-            status = "interrupted"
         return RunRecord(
             run_id, team, backend, status, datetime.fromisoformat(started), datetime.fromisoformat(ended) if ended else None, duration,
             json.loads(definition), json.loads(result) if result else None,
@@ -216,6 +221,7 @@ class RunJournal:
 
     def __init__(self, writer: Writer, run_id: str, on_failure: Callable[[JournalError], None]) -> None:
         self.failure: JournalError | None = None
+        self._closed = False
         self._stopped = False  # on the writer's thread: nothing is written after a gap
         self._writer, self._run_id, self._tell = writer, run_id, on_failure
         self._loop = asyncio.get_running_loop()
@@ -239,7 +245,7 @@ class RunJournal:
 
     def put(self, event: Event) -> None:
         """Append an event."""
-        if self.failure is None:
+        if self.failure is None and not self._closed:
             data = event.to_dict()
             self._put(_EVENT, lambda: (self._run_id, event.seq, data["type"], json.dumps(data, default=str)))
 
@@ -248,6 +254,10 @@ class RunJournal:
         if self.failure is None:
             values = (status, _now(), duration_s, result, self._run_id)
             self._put(_END, lambda: values)
+
+    def close(self) -> None:
+        """Take nothing more: the run has ended, and the next session numbers its events from here."""
+        self._closed = True
 
     async def flush(self) -> None:
         """Wait until everything so far is committed, or the journal has failed."""
@@ -288,7 +298,12 @@ class Writer:
         self._queue: queue.SimpleQueue[tuple[str, Values, Failed] | threading.Event] = queue.SimpleQueue()
         self._hurry = threading.Event()
         self._db = _connect(path)
+        self._file = _identity(path)
         threading.Thread(target=self._run, name="unified-agents-journal", daemon=True).start()
+
+    def writes_to(self, path: Path) -> bool:
+        """Whether the file that was opened is still there: somebody may have deleted the state folder."""
+        return self._file == _identity(path)
 
     def put(self, statement: str, values: Values, failed: Failed) -> None:
         """Write something after everything that was put before."""
@@ -338,6 +353,14 @@ class Writer:
         with suppress(sqlite3.Error):
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _now() -> str:

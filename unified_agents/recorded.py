@@ -83,7 +83,7 @@ class Recorded:
         return key, fingerprint, _response(known)
 
     def _unread(self, request: ChatRequest) -> None:
-        for key, event in list(self._mail.items()):
+        for key in list(self._mail):
             conversation, _, turn = key.rpartition(":")
             if conversation == request.conversation and int(turn) > request.turn and self._answered(key):
                 self.on_unread(self._mail.pop(key))

@@ -230,7 +230,7 @@ def _named(value: Any) -> Any:
 
 
 _SECRET = re.compile(r"(?i)(^|[^a-z])(api_?key|keys?|tokens?|secrets?|passwords?|authorization|(extra_)?headers|env)([^a-z]|$)")
-_NO_SECRET = re.compile(r"(?i)(max_tokens|tokens_per_minute|budget\.tokens|recall\.tokens)$")
+_NO_SECRET = re.compile(r"(?i)(max_tokens|tokens_per_minute|token_window|token_window\.\w+|budget\.tokens|recall\.tokens)$")
 
 
 def _is_secret(path: str, value: str) -> bool:

@@ -24,7 +24,9 @@ class Replay:
         if known is not None:
             return known
         response = await call_next(request)
-        if isinstance(response, ChatResponse):  # else a layer is broken, and the conversation will say so
+        if isinstance(response, ChatResponse) and (
+            response.text or response.tool_calls
+        ):  # else the conversation fails, now and not each time
             self.emit(_event(request, key, fingerprint, response))
         return response
 

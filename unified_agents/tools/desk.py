@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,10 +55,11 @@ async def _at_once() -> None:
 
 @dataclass(frozen=True)
 class Record:
-    """What a desk asks of the run's record: a call's known result, and to wait until what was said is written down."""
+    """What a desk asks of its run: a call's known result, to wait until what was said is written down, and what a tool runs within."""
 
     known: Callable[[str, str, str], ToolCalled | None] = lambda _task, _agent, _key: None
     written: Callable[[], Awaitable[None]] = _at_once
+    scope: Callable[[str], AbstractContextManager[Any]] = nullcontext
 
 
 class ToolDesk:
@@ -166,7 +168,8 @@ class ToolDesk:
         if not await self._begin(taken.tool, taken):
             return STOPPED
         started = monotonic()
-        result, kind = await self._result(taken.tool, taken.arguments)
+        with self._record.scope(taken.key):
+            result, kind = await self._result(taken.tool, taken.arguments)
         self._emit(
             ToolCalled(
                 task=self._task, agent=self._agent, tool=taken.tool.name, duration_s=monotonic() - started, error=kind, key=taken.key,
@@ -180,7 +183,8 @@ class ToolDesk:
         """Say that a call begins; one with side effects waits until that is written down. Whether it may."""
         self._emit(
             ToolStarted(
-                task=self._task, agent=self._agent, tool=tool.name, key=taken.key, arguments=taken.arguments, side_effects=tool.side_effects
+                task=self._task, agent=self._agent, tool=tool.name, key=taken.key, arguments=taken.arguments, side_effects=tool.side_effects,
+                call_id=taken.call.id,
             )
         )  # fmt: skip
         if tool.side_effects:

@@ -1,0 +1,334 @@
+"""The journal by itself: order, several writers, failures, deletion, and that every event comes back as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import typing
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unified_agents import journal as journals
+from unified_agents.engine import engine
+from unified_agents.errors import JournalError, RunBusyError, UnknownRunError
+from unified_agents.events import Event, RunStarted, TaskStarted, event_of
+from unified_agents.journal import Journal, RunJournal, open_journal
+
+DEFINITION = {"source": None, "tasks": {"t": "digest"}}
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    """A journal of its own."""
+    return Journal(tmp_path / "state" / "runs.db")
+
+
+def numbered(count: int, start: int = 1, text: str = "") -> list[Event]:
+    """So many events of a run."""
+    return [
+        TaskStarted(seq=n, time=datetime.now(timezone.utc), run_id="r", task=f"t{n}{text}", agent="a") for n in range(start, start + count)
+    ]
+
+
+def write(
+    journal: Journal, run_id: str, *events: Event, end: str | None = "completed", failures: list[JournalError] | None = None
+) -> RunJournal:
+    """Write a run's journal as a run does."""
+
+    async def written() -> RunJournal:
+        book = RunJournal(journal.writing(), run_id, (failures if failures is not None else []).append)
+        await book.begin("team", "autogen", DEFINITION)
+        for event in events:
+            book.put(event)
+        if end is not None:
+            book.end(end, 1.5, '{"output": "done"}')
+        await book.flush()
+        await asyncio.sleep(0)
+        return book
+
+    return engine().run(written())
+
+
+def test_a_run_is_read_as_it_was_written(journal: Journal) -> None:
+    """Its record, and its events in order, in another connection."""
+    events = numbered(500)
+    write(journal, "r", *events)
+    other = Journal(journal.path)
+    record = other.run("r")
+    assert (record.team, record.backend, record.status, record.duration_s) == ("team", "autogen", "completed", 1.5)
+    assert (record.definition, record.result) == (DEFINITION, {"output": "done"})
+    assert other.events("r") == events
+    assert other.has("r")
+    assert not other.has("s")
+
+
+def test_nothing_is_made_by_looking(journal: Journal) -> None:
+    """Where there is no file, there are no runs, and there is no file afterwards either."""
+    assert (journal.runs(), journal.has("r"), journal.events("r")) == ([], False, [])
+    with pytest.raises(UnknownRunError, match="there is no run 'r'"):
+        journal.run("r")
+    assert not journal.path.exists()
+
+
+def test_many_events_take_few_transactions(journal: Journal) -> None:
+    """What comes fast is committed together, in order; a thousand events cost well under a second."""
+    began = time.monotonic()
+    write(journal, "r", *numbered(1000))
+    assert time.monotonic() - began < 2
+    assert [event.seq for event in journal.events("r")] == list(range(1, 1001))
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from tests.unit.test_journal import numbered, write
+from unified_agents.journal import Journal
+write(Journal(Path(sys.argv[1])), sys.argv[2], *numbered(300))
+"""
+
+
+def test_two_processes_write_at_once(journal: Journal) -> None:
+    """Neither loses an event, and neither fails; the file is made by whoever comes first."""
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", WRITER, str(journal.path)]
+    processes = [subprocess.Popen([*command, name], cwd=root, stderr=subprocess.PIPE, text=True) for name in ("one", "two")]
+    for process in processes:
+        assert process.communicate(timeout=60)[1] == ""
+    assert {record.run_id: record.status for record in journal.runs()} == {"one": "completed", "two": "completed"}
+    assert [[event.seq for event in journal.events(name)] for name in ("one", "two")] == [list(range(1, 301))] * 2
+
+
+def test_one_runs_trouble_is_not_anothers(journal: Journal) -> None:
+    """In the same transaction a doubled event fails its own run, once; nothing of that run is written after the gap."""
+    failures: dict[str, list[JournalError]] = {"good": [], "bad": []}
+
+    async def both() -> None:
+        books = {name: RunJournal(journal.writing(), name, failures[name].append) for name in failures}
+        for book in books.values():
+            await book.begin("team", "autogen", DEFINITION)
+        for n, event in enumerate(numbered(50)):
+            books["good"].put(event)
+            books["bad"].put(event)
+            if n == 9:
+                books["bad"].put(event)
+        for book in books.values():
+            await book.flush()
+        await asyncio.sleep(0)
+        books["bad"].put(numbered(1, 99)[0])
+        await books["bad"].flush()
+
+    engine().run(both())
+    assert (len(failures["good"]), len(failures["bad"])) == (0, 1)
+    assert str(journal.path) in str(failures["bad"][0])
+    assert isinstance(failures["bad"][0].__cause__, sqlite3.IntegrityError)
+    assert [event.seq for event in journal.events("good")] == list(range(1, 51))
+    assert [event.seq for event in journal.events("bad")] == list(range(1, 11))
+
+
+def test_a_locked_file_fails_all_that_wait_at_once(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After one wait, not after one for each event; what was committed before stays."""
+    monkeypatch.setattr(journals, "_BUSY_SECONDS", 0.3)
+    failures: list[JournalError] = []
+    book = write(journal, "r", *numbered(3), end=None, failures=failures)
+    holder = sqlite3.connect(journal.path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+
+    async def more() -> float:
+        began = time.monotonic()
+        for event in numbered(40, 4):
+            book.put(event)
+        await book.flush()
+        await asyncio.sleep(0)
+        return time.monotonic() - began
+
+    took = engine().run(more())
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert took < 1.5
+    assert len(failures) == 1
+    assert "locked" in str(failures[0])
+    assert [event.seq for event in journal.events("r")] == [1, 2, 3]
+    write(journal, "s", *numbered(2))  # the writer lives
+    assert len(journal.events("s")) == 2
+
+
+def test_nothing_is_written_after_the_end(journal: Journal) -> None:
+    """What a tool that was left to itself says later would take the number of the next session's event."""
+    book = write(journal, "r", *numbered(2))
+    book.close()
+    book.put(numbered(1, 3)[0])
+    engine().run(book.flush())
+    assert len(journal.events("r")) == 2
+
+
+def test_a_lock_is_held_by_one(journal: Journal) -> None:
+    """Also within a process; it ends with its holder, and a run in work is `running`, one without `interrupted`."""
+    write(journal, "r", *numbered(1), end=None)
+    with journal.locked("r"):
+        assert Journal(journal.path).run("r").status == "running"
+        with pytest.raises(RunBusyError, match="run 'r' is being worked on"), Journal(journal.path).locked("r"):
+            pass
+        with Journal(journal.path).locked("other"):
+            pass
+        with pytest.raises(RunBusyError):
+            journal.delete("r")
+        assert journal.prune(timedelta(seconds=-1)) == []
+    assert journal.run("r").status == "interrupted"
+    with journal.locked("r"):
+        pass
+
+
+def test_who_only_looks_keeps_nobody_out(journal: Journal) -> None:
+    """A list of runs takes a run's lock for a moment; whoever resumes it then is not told that it is busy."""
+    write(journal, "r", *numbered(1), end=None)
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            Journal(journal.path).run("r")
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(200):
+            with journal.locked("r"):
+                pass
+    finally:
+        done.set()
+        looking.join()
+
+
+def test_a_lock_ends_with_its_process(journal: Journal) -> None:
+    """Killed, it leaves nothing locked."""
+    write(journal, "r", *numbered(1), end=None)
+    code = "import sys, time\nfrom pathlib import Path\nfrom unified_agents.journal import Journal\n"
+    code += "with Journal(Path(sys.argv[1])).locked('r'):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    process = subprocess.Popen([sys.executable, "-c", code, str(journal.path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    assert journal.run("r").status == "running"
+    process.kill()
+    process.communicate()
+    with journal.locked("r"):
+        pass
+
+
+def test_a_deleted_folder_is_made_anew(journal: Journal) -> None:
+    """A process that lives on, as a notebook does, writes into the file that is there and not into one that is gone."""
+    write(journal, "r", *numbered(1))
+    shutil.rmtree(journal.path.parent)
+    write(journal, "s", *numbered(1))
+    assert [record.run_id for record in Journal(journal.path).runs()] == ["s"]
+
+
+def test_delete_and_prune(journal: Journal, tmp_path: Path) -> None:
+    """A run goes with its events and folder, and others stay; prune goes by when they began."""
+    for name in ("old", "new"):
+        write(journal, name, *numbered(3))
+        with journal.locked(name):
+            pass
+    with sqlite3.connect(journal.path) as db:
+        db.execute("UPDATE runs SET started_at = '2020-01-01T00:00:00+00:00' WHERE run_id = 'old'")
+    assert journal.prune(timedelta(days=30)) == ["old"]
+    assert journal.prune(timedelta.max) == []
+    assert [record.run_id for record in journal.runs()] == ["new"]
+    assert journal.events("old") == []
+    assert [path.name for path in (journal.path.parent / "runs").iterdir()] == ["new"]
+    journal.delete("new")
+    with pytest.raises(UnknownRunError):
+        journal.delete("new")
+    for name in ("..", "/etc", "a/../.."):
+        with pytest.raises(UnknownRunError):
+            journal.delete(name)
+
+
+def test_a_newer_schema_is_refused(journal: Journal) -> None:
+    """By its number, for reading and writing alike, and it is left as it is."""
+    write(journal, "r", *numbered(1))
+    with sqlite3.connect(journal.path) as db:
+        db.execute("PRAGMA user_version = 2")
+    other = Journal(journal.path)
+    for look in (other.runs, other.writing, lambda: other.delete("r")):
+        with pytest.raises(JournalError, match=r"newer version of unified_agents \(schema 2, known here: 1\)"):
+            look()
+    with sqlite3.connect(journal.path) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def test_what_another_version_wrote_is_read_as_far_as_it_is_known(journal: Journal) -> None:
+    """Unknown events and fields are left out."""
+    write(journal, "r", *numbered(1))
+    rows = [{"seq": 2, "type": "SomethingNew", "run_id": "r"}, {**numbered(1, 3)[0].to_dict(), "colour": "red"}]
+    with sqlite3.connect(journal.path) as db:
+        db.executemany("INSERT INTO events VALUES ('r', ?, ?, ?)", [(row["seq"], row["type"], json.dumps(row)) for row in rows])
+    assert [event.seq for event in journal.events("r")] == [1, 3]
+
+
+def test_every_process_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One journal a file and process; after a fork the child makes another, since a connection must not be shared."""
+    first = open_journal("sqlite:///a.db")
+    assert open_journal("sqlite:///a.db") is first
+    assert open_journal("sqlite:///b.db") is not first
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert open_journal("sqlite:///a.db") is not first
+    assert first.path == tmp_path / ".unified_agents" / "a.db"
+
+
+TEXT = st.text(max_size=20)
+MAPPING = st.dictionaries(TEXT, TEXT, max_size=3)
+JSON = st.dictionaries(
+    TEXT, st.recursive(st.none() | st.booleans() | st.integers() | TEXT, lambda v: st.lists(v, max_size=3), max_leaves=5), max_size=3
+)
+MADE: dict[Any, st.SearchStrategy[Any]] = {
+    str: TEXT,
+    int: st.integers(),
+    bool: st.booleans(),
+    float: st.floats(allow_nan=False, allow_infinity=False),
+    datetime: st.datetimes(timezones=st.just(timezone.utc)),
+    tuple[str, ...]: st.lists(TEXT, max_size=3).map(tuple),
+    tuple[Mapping[str, str], ...]: st.lists(MAPPING, max_size=3).map(tuple),
+    Mapping[str, Any]: JSON,
+}
+
+
+def made(kind: Any) -> st.SearchStrategy[Any]:
+    """Values of a field."""
+    options = [option for option in typing.get_args(kind) if option is not type(None)]
+    if kind not in MADE and type(None) in typing.get_args(kind):
+        return st.none() | st.one_of([MADE[option] for option in options])
+    return MADE[kind]
+
+
+def kinds() -> list[type[Event]]:
+    """All that are written down."""
+    return [kind for kind in Event.__subclasses__() if kind.__module__ == "unified_agents.events" and kind.__name__ != "TextStreamed"]
+
+
+@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_every_event_comes_back_as_it_was(kind: type[Event], data: st.DataObject) -> None:
+    """Through JSON and back, with every field."""
+    hints = typing.get_type_hints(kind, localns={"RunResult": Any})
+    fields = [name for name in kind.__dataclass_fields__ if name != "result" or kind.__name__ != "RunCompleted"]
+    event = kind(**{name: data.draw(made(hints[name])) for name in fields})
+    assert event_of(json.loads(json.dumps(event.to_dict()))) == event
+
+
+def test_all_kinds_are_looked_at() -> None:
+    """The control: the list above holds what is said of every run."""
+    assert {RunStarted, TaskStarted} <= set(kinds())
+    assert len(kinds()) > 25

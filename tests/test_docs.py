@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +215,47 @@ def test_the_runs_pages_python_runs(server: ScriptedServer, tmp_path: Path, caps
     assert str(space["result"]) == "done"
     asyncio.run(space["watch"](team))
     assert "RunCompleted" in capsys.readouterr().out
+
+
+TRACING = (ROOT / "docs" / "tracing.md").read_text()
+
+
+def test_the_tracing_page_names_what_there_is() -> None:
+    """Every attribute, metric and span event of the code stands there, and no other of ours."""
+    from unified_agents.tracing import names, run
+
+    said = {value for name, value in vars(names).items() if name.isupper() and isinstance(value, str) and name != "SCOPE"}
+    told = {run.span_event(kind) for kind in run.TOLD} | {"unified_agents.tool_refused"}
+    assert not [name for name in said | told if f"`{name}`" not in TRACING]
+    assert set(re.findall(r"`(unified_agents\.[a-z_.]+)`", TRACING)) <= said | told
+
+
+def test_the_tracing_pages_python_exports(server: ScriptedServer, tmp_path: Path) -> None:
+    """As it stands, in a process of its own: spans and metrics reach a collector before the process ends."""
+    reached: list[str] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            reached.append(self.path)
+            assert b"invoke_agent" in self.rfile.read(int(self.headers["Content-Length"])) or self.path != "/v1/traces"
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_arguments: Any) -> None:
+            """Quiet."""
+
+    server.reply("MARK", "ANSWER")
+    model = f'{{model: openai/scripted, base_url: "{server.base_url}", api_key: k}}'
+    (tmp_path / "team.yaml").write_text(
+        f"models: {{default: {model}}}\nagents: {{a: {{role: R}}}}\ntasks: {{t: {{description: MARK, agent: a}}}}\n"
+    )
+    (tmp_path / "traced.py").write_text(blocks(TRACING, "python")[0])
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}", "NO_PROXY": "127.0.0.1"}
+        done = subprocess.run(
+            [sys.executable, "traced.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        collector.shutdown()
+    assert (done.returncode, done.stdout) == (0, "ANSWER\n"), done.stderr
+    assert set(reached) == {"/v1/traces", "/v1/metrics"}

@@ -34,6 +34,7 @@ from unified_agents.tokens import count_tokens
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
 Scorer = Callable[[Mapping[str, Any], RunResult], Any]
 """`(inputs, result) -> float | bool`; sync or async."""
@@ -125,6 +126,9 @@ class Comparison:
 
     def difference(self, backend: str, task: str, metric: str) -> Difference | None:
         """A backend against the first one; None without pairs."""
+        return self._once(("difference", backend, task, metric), lambda: self._difference(backend, task, metric))
+
+    def _difference(self, backend: str, task: str, metric: str) -> Difference | None:
         first = {(run.row, run.repeat): run for run in self.of(self.backends[0])}
         pairs = []
         for run in self.of(backend):
@@ -138,6 +142,9 @@ class Comparison:
 
     def agreement(self, backend: str, task: str) -> Agreement | None:
         """How far a backend's outputs are those of the first one; None without pairs."""
+        return self._once(("agreement", backend, task), lambda: self._agreement(backend, task))
+
+    def _agreement(self, backend: str, task: str) -> Agreement | None:
         first = {(run.row, run.repeat): run for run in self.of(self.backends[0])}
         pairs = [
             (run.tasks[task], first[run.row, run.repeat].tasks[task])
@@ -145,6 +152,16 @@ class Comparison:
             if task in run.tasks and task in first[run.row, run.repeat].tasks
         ]
         return _agreement([(one, other) for one, other in pairs if one.output is not None and other.output is not None])
+
+    @cached_property
+    def _found(self) -> dict[tuple[str, ...], Any]:
+        return {}
+
+    def _once(self, what: tuple[str, ...], find: Callable[[], Any]) -> Any:
+        """What was found before: intervals and similarities take their time, and stand in the rows, the table and the page."""
+        if what not in self._found:
+            self._found[what] = find()
+        return self._found[what]
 
     @cached_property
     def equal(self) -> bool:
@@ -213,6 +230,22 @@ class Comparison:
         if kind not in ("tasks", "runs"):
             raise ValueError(f"found {kind!r}, expected 'tasks' or 'runs'")
         return pandas.DataFrame(self.rows() if kind == "tasks" else self.run_rows())
+
+    def plot(self) -> Figure:
+        """As a matplotlib figure: a timeline of each backend, tokens and seconds of each task.
+
+        Raises:
+            ModuleNotFoundError: matplotlib is not installed (the extra `notebook`).
+        """
+        from unified_agents.figure import comparison_figure
+
+        return comparison_figure(self)
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it."""
+        from unified_agents.report import comparison_table
+
+        return comparison_table(self)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON data."""

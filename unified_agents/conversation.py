@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from unified_agents import prompts
 from unified_agents.answers import Accepted, AnswerDesk, Fault, response_format, schema_text, write_output
-from unified_agents.chat_models import ChatRequest, ChatResponse, Message, clean_text
+from unified_agents.chat_models import ChatRequest, ChatResponse, Message, clean_text, monotonic
 from unified_agents.deadline import Deadline
 from unified_agents.delegation import Teamwork
 from unified_agents.engine import engine, in_thread
@@ -28,7 +28,7 @@ from unified_agents.errors import (
     TaskError,
     TaskTimeoutError,
 )
-from unified_agents.events import ReviewDecided
+from unified_agents.events import AgentEnded, AgentStarted, ReviewDecided
 from unified_agents.plan import Member, Step
 from unified_agents.post import Post
 from unified_agents.recorded import review_key
@@ -86,6 +86,8 @@ class Conversation:
         self.error: BaseException | None = None
         self.turn = 0
         """Calls so far."""
+        self._started: float | None = None
+        self._ended_said = False
         self._transcript: list[Message] = []
         self._awaiting = False
         self._reminded = False
@@ -101,7 +103,7 @@ class Conversation:
             step.name,
             agent.name,
             brief.key,
-            Record(seam.recorded.tool, seam.written),
+            Record(seam.recorded.tool, seam.written, seam.scope),
         )
         guardrail = seam.guardrails.get(step.name) if brief.checked else None
         self._answers = AnswerDesk(brief.task, agent.name, self._ask_reviewer, guardrail)
@@ -197,16 +199,38 @@ class Conversation:
 
     async def _try(self, messages: Sequence[Message]) -> ChatResponse | None:
         """The next answer, or None when the conversation failed and `error` is set."""
+        self._say_started()
         try:
-            return await self.seam.guard(self.brief.deadline.bound(lambda: self._next(messages)))
+            with self.seam.scope(self.brief.key):
+                response = await self.seam.guard(self.brief.deadline.bound(lambda: self._next(messages)))
         except asyncio.CancelledError as error:
-            self.error = error
-            self._desk.cancel()
+            self._fail(error)
             raise
         except Exception as error:  # noqa: BLE001  # whatever a layer, model, tool or check raises belongs to this task
-            self.error = error
-            self._desk.cancel()
+            self._fail(error)
             return None
+        if self.answer is not None:
+            self._say_ended()
+        return response
+
+    def _fail(self, error: BaseException) -> None:
+        self.error = self.error or error
+        self._desk.cancel()
+        self._say_ended()
+
+    def _say_started(self) -> None:
+        if self._started is None:
+            self._started = monotonic()
+            self.seam.emit(AgentStarted(task=self.step.name, agent=self.agent.name, key=self.brief.key))
+
+    def _say_ended(self) -> None:
+        """Once, although a framework may go on asking, and tools that were given up may go on failing."""
+        if self._ended_said or self._started is None:
+            return
+        self._ended_said, error = True, self.error
+        kind = "Cancelled" if isinstance(error, asyncio.CancelledError) else type(error).__name__ if error is not None else None
+        took = monotonic() - self._started
+        self.seam.emit(AgentEnded(task=self.step.name, agent=self.agent.name, key=self.brief.key, duration_s=took, error=kind))
 
     async def _ask_reviewer(self, review: Review, key: str = "") -> Decision:
         """The reviewer's decision, asked for once in all sessions of the run; a person's time does not count against the task's."""
@@ -228,13 +252,13 @@ class Conversation:
         try:
             return await self.seam.guard(self.brief.deadline.bound(lambda: self._desk.run(call_id)))
         except (TaskTimeoutError, BudgetExceededError) as error:
-            self.error = self.error or error
-            self._desk.cancel()
+            self._fail(error)
         except RunCancelledError:
-            pass
+            self._desk.cancel()
         except asyncio.CancelledError:
             if not self.seam.cancelled:
                 raise
+            self._desk.cancel()
         return "The task was stopped."
 
     async def _next(self, messages: Sequence[Message]) -> ChatResponse:

@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextlib
+import contextvars
 import inspect
 import os
 import threading
@@ -74,6 +75,25 @@ class Engine:
         if self.inside:
             return await coroutine
         return await asyncio.wrap_future(self.submit(coroutine))
+
+    async def call_to_its_end(self, coroutine: Coroutine[Any, Any, T], seconds: float) -> T:
+        """As `call`; when the caller is cancelled, it waits for what the coroutine still does, `seconds` at most."""
+        ended = threading.Event()
+
+        async def work() -> T:
+            try:
+                return await coroutine
+            finally:
+                ended.set()
+
+        if self.inside:
+            return await coroutine
+        running = self.submit(work())
+        try:
+            return await asyncio.wrap_future(running)
+        except asyncio.CancelledError:
+            await in_thread(lambda: ended.wait(seconds), "unified-agents-ending")
+            raise
 
     def on_close(self, closer: Callable[[], Awaitable[None]]) -> None:
         """Run `closer` on the engine when the process ends."""
@@ -184,7 +204,7 @@ async def called(function: Callable[..., Any], *arguments: Any, thread: str) -> 
 
 
 async def in_thread(function: Callable[[], T], name: str) -> T:
-    """Run blocking code on a daemon thread of its own: no pool's size limits it, and it never holds the exit."""
+    """Run blocking code on a daemon thread of its own, in the caller's context: no pool's size limits it, and it never holds the exit."""
     loop, done = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
 
     def settle(error: BaseException | None, value: T | None) -> None:
@@ -211,6 +231,6 @@ async def in_thread(function: Callable[[], T], name: str) -> T:
         with contextlib.suppress(RuntimeError):  # the loop may be closed by now
             loop.call_soon_threadsafe(settle, error, value)
 
-    threading.Thread(target=work, name=name, daemon=True).start()
+    threading.Thread(target=contextvars.copy_context().run, args=(work,), name=name, daemon=True).start()
     result: T = await done
     return result

@@ -75,6 +75,26 @@ class TaskStarted(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AgentStarted(Event):
+    """An agent began to work: on its task, on what a coworker handed it, or for a turn of a group chat. `key` names the conversation, and begins its calls'."""
+
+    task: str
+    agent: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentEnded(Event):
+    """A conversation has its answer; or `error` is the kind of what it failed with."""
+
+    task: str
+    agent: str
+    key: str
+    duration_s: float
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelAnswered(Event):
     """A call has the answer that its conversation goes on with, whatever it took. `key` names the call, `fingerprint` what was asked."""
 
@@ -236,7 +256,7 @@ class CircuitChanged(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ToolStarted(Event):
-    """A tool call begins. `key` names it; `side_effects` as the tool declares."""
+    """A tool call begins. `key` names it, `call_id` is what the model calls it; `side_effects` as the tool declares."""
 
     task: str
     agent: str
@@ -244,6 +264,7 @@ class ToolStarted(Event):
     key: str
     arguments: Mapping[str, Any]
     side_effects: bool = False
+    call_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

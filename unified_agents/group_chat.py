@@ -64,7 +64,8 @@ class GroupChat:
         if self.ended or (self._open is not None and not self._open.ended):
             return None  # over, or the framework gave a turn up: the walk tells them apart by `ended`
         try:
-            self._open = await self._seam.guard(self._brief.deadline.bound(self._next))
+            with self._seam.scope(self._brief.key):
+                self._open = await self._seam.guard(self._brief.deadline.bound(self._next))
         except Exception as error:  # noqa: BLE001  # of a selection call, a selector or a file: it belongs to this task
             self._open, self.error = None, error
         self.ended = self._open is None

@@ -22,6 +22,7 @@ from unified_agents.model_choice import chat_models, resolve_models
 from unified_agents.pricing import Prices, unpriced
 from unified_agents.spec import AgentSpec, BudgetSpec, ModelSpec, PriceSpec, ResilienceSpec, TaskSpec, TeamSpec, TokenWindowSpec
 from unified_agents.spending import Spending
+from unified_agents.tracing import CallSpans
 
 Model = str | ModelSpec | Mapping[str, Any]
 
@@ -71,8 +72,9 @@ class ManagedModel:
         self._configs, self._models = [configs[name] for name in names], chat_models(configs, {})
         emit = shielded(on_event)
         layers = default_middleware(
-            resilience=team.resilience, token_window=team.token_window, spending=self._spending, extra=middleware, emit=emit
-        )
+            resilience=team.resilience, token_window=team.token_window, spending=self._spending, extra=middleware, emit=emit,
+            around_attempt=[CallSpans(tuple(self._configs))],
+        )  # fmt: skip
         self._call = chain([*layers, Trace(emit, costs)], self._answer)
 
     @classmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -93,18 +94,16 @@ class Recorded:
         return known.of(request)
 
     def tool(self, task: str, agent: str, key: str) -> ToolCalled | None:
-        """The recorded result of a tool call; in a conversation that went live, also that of the same call of another turn."""
-        known = self._tools.get(key)
-        conversation = key.rpartition(":")[0]
-        if known is None and conversation in self._live:
-            call = key.rpartition(":")[2].partition("/")[2]
-            known = next(
-                (one for name, one in self._tools.items() if name.startswith(f"{conversation}:") and name.endswith(f"/{call}")), None
-            )
+        """The recorded result of a tool call; else that of the same call of an earlier attempt, or in a conversation that went live of another turn."""
+        known = self._tools.get(key) or next((one for name, one in self._tools.items() if self._stands_for(name, key)), None)
         if known is not None:
             self._tools.pop(known.key, None)  # one record answers one call
             self._emit(CallReplayed(task=task, agent=agent, kind="tool", key=key))
         return known
+
+    def _stands_for(self, recorded: str, key: str) -> bool:
+        place = key.rpartition(":")[0]
+        return _same_call(recorded) == _same_call(key) and (place in self._live or recorded.rpartition(":")[0] != place)
 
     def decision(self, key: str, review: Review) -> Decision | None:
         """A person's recorded decision."""
@@ -179,6 +178,12 @@ def tool_keys(conversation: str, turn: int, calls: Iterable[tuple[str, Mapping[s
         seen[name] += 1
         keys.append(name if seen[name] == 1 else f"{name}.{seen[name]}")
     return keys
+
+
+def _same_call(key: str) -> str:
+    """A tool call's name without its attempt and its turn: who called what with which arguments."""
+    conversation, _, call = key.rpartition(":")
+    return f"{re.sub(r'[.][0-9]+/', '/', conversation, count=1)}:{call.partition('/')[2]}"
 
 
 def confirmation_key(tool_key: str) -> str:

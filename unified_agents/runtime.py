@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -59,17 +60,19 @@ from unified_agents.review import Reviewer
 from unified_agents.spec import JournalSpec
 from unified_agents.state import is_run_id, new_run_id
 from unified_agents.tools import Tool
+from unified_agents.tracing import run_spans
 from unified_agents.walk import Seam, TaskOutcome
 
 T = TypeVar("T")
 
 _CANCEL_SECONDS = 1.0
+_ENDING_SECONDS = 2.0
 
 
 def run_team(
     team: Team, inputs: Mapping[str, Any] | None = None, *, backend: str | None = None, models: Models | None = None,
     tools: Mapping[str, Any] | None = None, reviewer: Reviewer | None = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None,
-    run_id: str | None = None, strict: bool = True,
+    run_id: str | None = None, strict: bool = True, record: str | os.PathLike[str] | None = None, replay: str | os.PathLike[str] | None = None,
 ) -> RunResult:  # fmt: skip
     """Run a team and wait for its result; works inside a running event loop too (a notebook).
 
@@ -84,6 +87,8 @@ def run_team(
         on_event: called with each Event, in order, on a thread of its own.
         run_id: `[A-Za-z0-9._-]{1,128}`; absent: made up.
         strict: False runs without fields that the backend refuses, where that is allowed.
+        record: a file that the models' answers are added to.
+        replay: a file of recorded answers, which answer instead of the models: no key, no network; a call without a record is an error.
 
     Raises:
         SpecError: the team or its inputs are wrong; nothing was called.
@@ -91,18 +96,18 @@ def run_team(
         UnsupportedFeatureError: the backend refuses a field that the team uses.
         RunError: the run failed; `error.result` is the RunResult.
     """
-    options = Options(backend, inputs, models or {}, tools or {}, reviewer, middleware, strict)
+    options = Options(backend, inputs, models or {}, tools or {}, reviewer, middleware, strict, record, replay)
     return engine().run(start(team, options, on_event, run_id))
 
 
 async def run_team_async(
     team: Team, inputs: Mapping[str, Any] | None = None, *, backend: str | None = None, models: Models | None = None,
     tools: Mapping[str, Any] | None = None, reviewer: Reviewer | None = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None,
-    run_id: str | None = None, strict: bool = True,
+    run_id: str | None = None, strict: bool = True, record: str | os.PathLike[str] | None = None, replay: str | os.PathLike[str] | None = None,
 ) -> RunResult:  # fmt: skip
     """As `run_team`, awaited; cancelling it cancels the run."""
-    options = Options(backend, inputs, models or {}, tools or {}, reviewer, middleware, strict)
-    return await engine().call(start(team, options, on_event, run_id))
+    options = Options(backend, inputs, models or {}, tools or {}, reviewer, middleware, strict, record, replay)
+    return await engine().call_to_its_end(start(team, options, on_event, run_id), _ENDING_SECONDS)
 
 
 async def start(team: Team, options: Options, on_event: Listener | None, run_id: str | None) -> RunResult:
@@ -150,7 +155,9 @@ async def resume_run_async(
 ) -> RunResult:  # fmt: skip
     """As `resume_run`, awaited; cancelling it cancels the run."""
     options = Options(backend, None, models or {}, tools or {}, reviewer, middleware, strict)
-    return await engine().call(resume(run_id, team, options, on_event, journal, accept_changes, repeat_unfinished))
+    return await engine().call_to_its_end(
+        resume(run_id, team, options, on_event, journal, accept_changes, repeat_unfinished), _ENDING_SECONDS
+    )
 
 
 async def resume(
@@ -192,15 +199,22 @@ async def execute(
     try:
         with contextlib.ExitStack() as held:
             book = await _journal(prepared.plan.team.journal, name, held, journal, named=run_id is not None)
-            run = _Run(prepared, name, dispatcher, before or Before(), book)
+            run = _Run(prepared, name, dispatcher, before, book)
+            if run.journal is not None:
+                held.callback(run.journal.close)  # a tool that was left to itself may end after the run
             try:
                 return await run.go()
             except asyncio.CancelledError:
                 if run.cancelled is not None:
                     on_cancelled(run.cancelled)
                 raise
+            finally:
+                if run.spans is not None:
+                    run.spans.close()
     finally:
         await in_thread(dispatcher.close, "unified-agents-close")
+        if prepared.recording is not None:
+            await in_thread(prepared.recording.save, "unified-agents-record")
 
 
 async def _journal(
@@ -233,7 +247,10 @@ async def _journal(
 class _Run:
     """One run: its events, its outcomes, its end."""
 
-    def __init__(self, prepared: Prepared, run_id: str, dispatcher: Dispatcher, before: Before, book: Writer | JournalError | None) -> None:
+    def __init__(
+        self, prepared: Prepared, run_id: str, dispatcher: Dispatcher, before: Before | None, book: Writer | JournalError | None
+    ) -> None:
+        before, self._entered = before or Before(), before is not None
         self.prepared, self.run_id, self.dispatcher, self.before = prepared, run_id, dispatcher, before
         self.builder = ResultBuilder(prepared.plan, prepared.backend, run_id)
         self.recorded = Recorded(before.events, self.emit)
@@ -241,6 +258,7 @@ class _Run:
         self.spending = prepared.spending(before.spent if before else None)
         self.memory = TeamMemory.of(prepared.plan.team, run_id, self.emit)
         self.journal = RunJournal(book, run_id, self._unwritten) if isinstance(book, Writer) else None
+        self.spans = run_spans(run_id, (model for member in prepared.plan.members.values() for model in member.models))
         self.cancelled: RunResult | None = None
         self.forgotten: MemoryStoreError | None = None
         """Why something that had to be remembered was not."""
@@ -255,6 +273,8 @@ class _Run:
         passing = isinstance(event, TextStreamed)
         event = stamped(event, 0 if passing else next(self._seq), self.run_id)
         self.builder.take(event)
+        if self.spans is not None:
+            self.spans.take(event)
         self.dispatcher.put(event)
         if self.journal is not None and not passing:
             self.journal.put(event)
@@ -312,7 +332,7 @@ class _Run:
         if self.journal is None:
             return
         try:
-            if self.before:
+            if self._entered:
                 await self.journal.resume(self.prepared.backend.name, definition(self.prepared))
             else:
                 await self.journal.begin(self.prepared.plan.team.name, self.prepared.backend.name, definition(self.prepared))
@@ -444,6 +464,7 @@ class _Run:
             self.spending,
             self.recorded if self.journal is not None else None,
             self.written,
+            self.spans,
         )
         team = await self._framework(backend, in_thread(partial(backend.adapter.build, plan, seam), "unified-agents-build"))
         self.builder.backend = backend.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any, TypeVar
@@ -249,6 +250,7 @@ class Seam:
     memory: TeamMemory | None = None
     recorded: Recorded = field(default_factory=Recorded)  # by earlier sessions of the run
     written: Callable[[], Awaitable[None]] = at_once  # returns when all that was emitted is in the journal
+    scope: Callable[[str], AbstractContextManager[Any]] = nullcontext  # the work on a task, conversation or tool call, by its key
     limits: LimitsSpec = field(default_factory=LimitsSpec)
     spending: Spending = field(default_factory=Spending)  # of a run with several walks, and of all that runs of a compiled team cost
     cancelled: bool = False

@@ -80,15 +80,22 @@ def silent_events() -> Iterator[None]:
         variable.reset(token)
 
 
-def _one_state_class() -> None:
-    """Let all executors share the class of their state: CrewAI makes the same pydantic class anew for each, which takes a fifth of a task."""
+def _made_once() -> None:
+    """Make ahead what CrewAI makes at first use, by tasks on several threads at once: they would walk a class while one of them changes it.
+
+    The class of the executors' state, made anew for each, takes a fifth of a task, too.
+    """
     from crewai.agents.agent_executor import AgentExecutor, AgentExecutorState
+    from crewai.events.types.agent_events import AgentExecutionCompletedEvent, AgentExecutionErrorEvent, AgentExecutionStartedEvent
     from crewai.flow.runtime import FlowState
 
     class ExecutorState(FlowState, AgentExecutorState):
         """What CrewAI's own `StateWithId` is, made once."""
 
     AgentExecutor._initial_state_t = ExecutorState
+    AgentExecutor.flow_definition()
+    for event in (AgentExecutionStartedEvent, AgentExecutionCompletedEvent, AgentExecutionErrorEvent):
+        event.model_rebuild()
 
 
-_one_state_class()
+_made_once()

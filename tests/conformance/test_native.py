@@ -185,8 +185,8 @@ def test_events_come_in_order(server: ScriptedServer, backend: str) -> None:
         raise ValueError("a failing listener")
 
     run_team(team(server.model()), backend=backend, on_event=listen)
-    task = ["TaskStarted", "ModelCalled", "TaskCompleted"]
-    handover = ["TaskStarted", "MessageSent", "ModelCalled", "TaskCompleted"]
+    task = ["TaskStarted", "AgentStarted", "ModelCalled", "ModelAnswered", "AgentEnded", "TaskCompleted"]
+    handover = ["TaskStarted", "MessageSent", "AgentStarted", "ModelCalled", "ModelAnswered", "AgentEnded", "TaskCompleted"]
     assert seen == [("RunStarted", ""), *((kind, "one") for kind in task), *((kind, "two") for kind in handover), ("RunCompleted", "")]
 
 

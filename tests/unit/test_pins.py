@@ -65,6 +65,23 @@ def test_autogen_names() -> None:
     assert "handle_agent_response" in handlers
 
 
+def test_autogens_spans_are_made_where_they_are_left_out() -> None:
+    """AgentChat's helpers ask for a tracer through the name that is replaced: within `untraced` it is one that records nothing."""
+    from autogen_core import trace_create_agent_span, trace_invoke_agent_span, trace_tool_span  # noqa: TID251
+    from opentelemetry.trace import NoOpTracer, get_tracer
+
+    from unified_agents_autogen import quiet
+
+    _genai, untraced = vars(quiet)["_genai"], quiet.untraced
+    for helper in (trace_create_agent_span, trace_invoke_agent_span, trace_tool_span):
+        made = inspect.unwrap(helper)
+        assert made.__globals__ is vars(_genai)
+        assert 'trace.get_tracer("autogen-core")' in inspect.getsource(made)
+    with untraced():
+        assert isinstance(_genai.trace.get_tracer("x"), NoOpTracer)
+    assert type(_genai.trace.get_tracer("x")) is type(get_tracer("x"))
+
+
 def test_autogen_classic_names() -> None:
     """The loggers that print, and the calls through which a chat passes messages on, lets an agent speak and makes a model client."""
     from unified_agents_autogen_classic import quiet  # isort: skip  # before anything of autogen
@@ -89,3 +106,17 @@ def test_guards_are_invertible(text: str) -> None:
     assert unguard(guard(text)) == text
     for word in ("{tools}", "{input}", "{role}", "{tool_names}", "{goal}", "{backstory}"):
         assert word not in guard(text)
+
+
+def test_what_crewai_makes_at_first_use_is_made_before_any_thread() -> None:
+    """The executors' definition and the classes of events; several tasks at once would walk a class while one of them changes it."""
+    from unified_agents_crewai import quiet  # isort: skip  # noqa: F401  # before anything of crewai
+    from crewai.agents.agent_executor import AgentExecutor  # noqa: TID251
+    from crewai.events.base_events import BaseEvent  # noqa: TID251
+
+    def kinds(of: Any) -> list[Any]:
+        direct: list[Any] = of.__subclasses__()
+        return [*direct, *(further for kind in direct for further in kinds(kind))]
+
+    assert AgentExecutor.__dict__.get("_flow_definition") is AgentExecutor.flow_definition()
+    assert not [kind.__name__ for kind in kinds(BaseEvent) if not kind.__pydantic_complete__]

@@ -56,6 +56,8 @@ class ChatRequest:
     kinds: Mapping[Any, int] = field(default_factory=dict, repr=False, compare=False)
     left: Callable[[], float] | None = field(default=None, repr=False, compare=False)
     on_text: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
+    fallback_from: str = ""
+    """The model that was to answer, when this is one of its `fallbacks`."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class ChatResponse:
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
+    served: str | None = None
+    """The model's name as its provider reports it, often with a version."""
 
     @property
     def truncated(self) -> bool:

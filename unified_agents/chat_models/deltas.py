@@ -19,11 +19,13 @@ class Pieces:
         self._calls: dict[int, SimpleNamespace] = {}
         self._reason: str | None = None
         self._usage: Any = None
+        self._served: Any = None
         self._any = False
 
     def take(self, chunk: Any) -> None:
         """One chunk; what holds nothing of use is passed over, since providers send all kinds of extra ones."""
         self._usage = getattr(chunk, "usage", None) or self._usage
+        self._served = self._served or getattr(chunk, "model", None)
         choices = getattr(chunk, "choices", None)
         if not isinstance(choices, list) or not choices:
             return
@@ -67,4 +69,6 @@ class Pieces:
             refusal="".join(self._refusals) or None,
             tool_calls=[self._calls[index] for index in sorted(self._calls)],
         )
-        return SimpleNamespace(choices=[SimpleNamespace(message=message, finish_reason=self._reason)], usage=self._usage)
+        return SimpleNamespace(
+            choices=[SimpleNamespace(message=message, finish_reason=self._reason)], usage=self._usage, model=self._served
+        )

@@ -169,8 +169,9 @@ def parse_completion(raw: Any, model: str) -> ChatResponse:
     if reason == "content_filter" or (refusal and not content):
         raise errors.ContentFilterError(f"{model} withheld its answer: {refusal or 'content filter'}", model=model, status=200)
     return ChatResponse(
-        text=clean_text(content or ""), model=model, tool_calls=_tool_calls(message, model), finish_reason=reason, usage=_usage(raw)
-    )
+        text=clean_text(content or ""), model=model, tool_calls=_tool_calls(message, model), finish_reason=reason, usage=_usage(raw),
+        served=served if isinstance(served := getattr(raw, "model", None), str) else None,
+    )  # fmt: skip
 
 
 def _tool_calls(message: Any, model: str) -> tuple[ToolCall, ...]:

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from unified_agents.cli.output import clean, errors, print_json
-from unified_agents.cli.run import AllowImport, AsJson, File, Quiet, Settings, Strict, inputs_of, pairs
+from unified_agents.cli.output import clean, errors, print_error, print_json
+from unified_agents.cli.run import AllowImport, AsJson, File, HtmlFile, Quiet, Settings, Strict, inputs_of, pairs
 from unified_agents.errors import Problem, SpecError
 
 if TYPE_CHECKING:
@@ -38,13 +38,17 @@ def compare(
     settings: Settings = None,
     allow_import: AllowImport = None,
     as_json: AsJson = False,
+    html: HtmlFile = None,
     strict: Strict = True,
     quiet: Quiet = False,
 ) -> None:
     """Run the same team on several backends, in turns, and put them side by side."""
     from unified_agents.compare import compare_backends
+    from unified_agents.report import check_page
 
     given = pairs(inputs or (), "-i")
+    if html is not None:
+        check_page(html)
     console = errors()
 
     def said(run: ComparedRun) -> None:
@@ -60,6 +64,19 @@ def compare(
         print_json(made.to_dict())
     else:
         show(made, Console(highlight=False))
+    if html is not None:
+        _write(made, html)
+
+
+def _write(made: Comparison, html: Path) -> None:
+    """Write the page; when that fails, after all that was run, the results are on stdout already and the error goes to stderr alone."""
+    from unified_agents.report import comparison_page, write_page
+
+    try:
+        write_page(comparison_page(made), html)
+    except SpecError as error:
+        print_error(error)
+        raise typer.Exit(error.exit_code) from None
 
 
 def _rows(path: Path | None) -> list[Mapping[str, Any]]:

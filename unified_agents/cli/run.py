@@ -36,6 +36,7 @@ AllowImport = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 EventsFile = Annotated[Path | None, typer.Option("--events", metavar="FILE", help="Write every event as a line of JSON; - is stderr.")]
+HtmlFile = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page to look at: one HTML file.")]
 Strict = Annotated[
     bool, typer.Option("--strict/--no-strict", help="Refuse a team that uses what the backend cannot do, or run without it.")
 ]

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from unified_agents.cli.output import clean, print_json
 from unified_agents.cli.resume import RunId, Store
-from unified_agents.cli.run import AsJson
+from unified_agents.cli.run import AsJson, HtmlFile
 from unified_agents.errors import Problem, SpecError
 
 if TYPE_CHECKING:
@@ -64,14 +64,22 @@ def _table(records: list[RunRecord]) -> Table:
 
 
 @app.command("show")
-def show(run_id: RunId, as_json: AsJson = False, journal: Store = "sqlite:///runs.db") -> None:
-    """Show one run: its result as far as it came, and with --json everything that happened."""
+def show(run_id: RunId, as_json: AsJson = False, html: HtmlFile = None, journal: Store = "sqlite:///runs.db") -> None:
+    """Show one run: its result as far as it came, and with --json or --html everything that happened."""
     book = _journal(journal)
-    record = book.run(run_id)
-    events = [event.to_dict() for event in book.events(run_id)]
+    record, events = book.run(run_id), book.events(run_id)
+    if html is not None:
+        from unified_agents.report import run_page, write_page
+
+        write_page(run_page(record, events), html)
     if as_json:
-        print_json({**record.to_dict(), "result": record.result, "events": events})
-        return
+        print_json({**record.to_dict(), "result": record.result, "events": [event.to_dict() for event in events]})
+    else:
+        _print(record, len(events))
+
+
+def _print(record: RunRecord, events: int) -> None:
+    """One run as text."""
     console = Console(highlight=False)
     console.print(_table([record]))
     for name, task in (record.result or {}).get("tasks", {}).items():
@@ -83,7 +91,7 @@ def show(run_id: RunId, as_json: AsJson = False, journal: Store = "sqlite:///run
         if task["error"] is not None:
             console.print(f"[red]{escape(clean(task['error']['type']))}[/]: {escape(clean(task['error']['message']))}", soft_wrap=True)
     if record.status in ("interrupted", "failed", "cancelled"):
-        typer.echo(f"\n{len(events)} events. Finish it with: unified-agents resume {run_id}", err=True)
+        typer.echo(f"\n{events} events. Finish it with: unified-agents resume {record.run_id}", err=True)
 
 
 @app.command("delete")

@@ -10,8 +10,9 @@ Outermost first:
    the model; outside RateLimit, so that a call that does not fit takes nothing of the provider's limits. Its error is neither retried nor fallen back;
 6. `RateLimit` holds calls back; outside the breaker, else callers that queued while it was closed would still hit a dead model;
 7. `CircuitBreaking` leaves a failing model alone;
-8. `Timeout` ends one attempt as a whole;
-9. `Trace` sees every attempt; innermost, so what it counts is requests.
+8. `around_attempt`, where it is given, sees each attempt as a whole: `ChatSpans`, where the process is traced;
+9. `Timeout` ends one attempt;
+10. `Trace` sees every attempt; innermost, so what it counts is requests.
 
 A middleware is a frozen dataclass whose fields are its options::
 
@@ -62,6 +63,7 @@ def default_middleware(
     spending: Spending | None = None,
     extra: Sequence[Middleware] = (),
     emit: Callable[[Event], None] = ignore,
+    around_attempt: Sequence[Middleware] = (),
 ) -> list[Middleware]:
     """The layers every model call passes, outermost first.
 
@@ -71,6 +73,7 @@ def default_middleware(
         spending: the run's budget and what is left of it; absent: no limit.
         extra: the user's own layers.
         emit: is told of retries, waits, replaced models and breaker transitions.
+        around_attempt: layers around each attempt, its timeout included.
     """
     from unified_agents.middleware.budget import Budget  # they need CallNext from here
     from unified_agents.middleware.circuit_breaker import CircuitBreaking
@@ -85,4 +88,14 @@ def default_middleware(
     window = TokenWindow(token_window or TokenWindowSpec(), emit)
     breaking = CircuitBreaking(breaker, emit)
     budget = [Budget(spending, emit)] if spending is not None and spending.limited else []
-    return [*extra, Fallback(emit), window, Retry(retry, emit), *budget, RateLimit(emit, breaking.check), breaking, Timeout()]
+    return [
+        *extra,
+        Fallback(emit),
+        window,
+        Retry(retry, emit),
+        *budget,
+        RateLimit(emit, breaking.check),
+        breaking,
+        *around_attempt,
+        Timeout(),
+    ]

@@ -28,7 +28,10 @@ class Fallback:
         """
         asked = [
             replace(request, fallbacks=()),
-            *(replace(request, model=model, fallbacks=(), attempt=1, kinds={}) for model in request.fallbacks),
+            *(
+                replace(request, model=model, fallbacks=(), attempt=1, kinds={}, fallback_from=request.model.model)
+                for model in request.fallbacks
+            ),
         ]
         failed: ModelError | None = None
         while asked:

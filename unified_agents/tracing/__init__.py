@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unified_agents.chat_models import ChatRequest, ChatResponse
     from unified_agents.chat_models.providers import ModelConfig
-    from unified_agents.tracing.chat import ChatSpans
+    from unified_agents.middleware import CallNext
     from unified_agents.tracing.run import RunSpans
 
 
@@ -51,11 +53,17 @@ def run_spans(run_id: str, models: Iterable[ModelConfig]) -> RunSpans | None:
     return RunSpans(instruments(*found), run_id, Content.of(models))
 
 
-def chat_spans(models: Iterable[ModelConfig]) -> ChatSpans | None:
-    """The layer that makes the spans of calls outside of any run, under the caller's own span; None as for `run_spans`."""
-    found = providers()
-    if found is None:
-        return None
-    from unified_agents.tracing.chat import ChatSpans, Content, instruments
+@dataclass(frozen=True)
+class CallSpans:
+    """The layer that makes the spans of calls outside of any run, under the caller's own span. It looks at each call whether the process is traced."""
 
-    return ChatSpans(instruments(*found), Content.of(models))
+    models: tuple[ModelConfig, ...]
+
+    async def __call__(self, request: ChatRequest, call_next: CallNext) -> ChatResponse:
+        """The answer, unchanged."""
+        found = providers()
+        if found is None:
+            return await call_next(request)
+        from unified_agents.tracing.chat import ChatSpans, Content, instruments
+
+        return await ChatSpans(instruments(*found), Content.of(self.models))(request, call_next)

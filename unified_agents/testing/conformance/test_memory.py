@@ -398,3 +398,5 @@ def test_a_store_of_ones_own(server: ScriptedServer, backend: str) -> None:
     assert isinstance(store, Elsewhere)
     assert [kind for kind, _ in store.kept] == ["short_term", "episode", "episode"]
     assert not store.closed
+    with pytest.raises(SpecError, match=r"memory\.semantic"):
+        run_team(team(server, memory={"store": store, "semantic": True}), backend=backend)

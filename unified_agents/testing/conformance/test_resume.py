@@ -31,6 +31,7 @@ from unified_agents import (
     TeamSpec,
     backends,
     resume_run,
+    resume_run_async,
     run_team,
     run_team_async,
 )
@@ -879,3 +880,42 @@ def test_with_neutral_prompts_two_backends_are_as_one(backend: str, name: str, t
     assert not [event for event in events if isinstance(event, ReplayDiverged)]
     assert not [message for message in result.messages if message.undelivered]
     assert len(people.asked) == len(case.people)
+
+
+def test_a_cancelled_run_can_be_resumed_at_once(server: ScriptedServer, backend: str) -> None:
+    """When `run_team_async` has raised, the run's end is written and nobody holds it any more."""
+    server.reply("MARK", Reply(text="late", delay=30), "done")
+    team = TeamSpec(tasks=[TaskSpec(name="t", description="MARK", agent=AgentSpec(name="a", role="a"))], models={"default": server.model()})
+
+    async def stopped_then_resumed() -> str:
+        running = asyncio.create_task(run_team_async(team, backend=backend, run_id="r"))
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        return str(await resume_run_async("r", team=team))
+
+    assert asyncio.run(stopped_then_resumed()) == "done"
+
+
+def test_a_task_that_begins_afresh_pays_nothing_twice(server: ScriptedServer, backend: str) -> None:
+    """Its answers were at fault, so its model is asked again; the recorded result of a tool answers the same call, whatever the turn."""
+    paid: list[int] = []
+
+    def pay(amount: int) -> str:
+        """Pays."""
+        paid.append(amount)
+        return f"paid {amount}"
+
+    agent = AgentSpec(name="a", role="a", tools=[pay])
+    task = TaskSpec(
+        name="t", description="MARK", agent=agent, guardrail=lambda text: None if text == "good" else "bad", guardrail_retries=0
+    )
+    team = TeamSpec(tasks=[task], models={"default": server.model()})
+    asked = Reply(tool_calls=[call("pay", {"amount": 5})])
+    server.reply("MARK", asked, "bad", Reply(tool_calls=[call("pay", {"amount": 1})]), asked, "good")
+    with pytest.raises(RunError):
+        run_team(team, backend=backend, run_id="r")
+    assert resume_run("r", team=team).output == "good"
+    assert paid == [5, 1]

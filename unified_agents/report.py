@@ -1,0 +1,488 @@
+"""Runs and comparisons as a page: one HTML file without scripts and without anything from elsewhere, so that it can be kept, sent and published.
+
+Whatever came from a model, a tool or a person is text: it is escaped, and the page's Content-Security-Policy lets nothing run or load.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import itertools
+import math
+import os
+import statistics
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache, cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from unified_agents._version import __version__
+from unified_agents.differences import Piece, side_by_side
+from unified_agents.errors import Problem, SpecError
+from unified_agents.events import Event, RunFailed, RunStarted
+from unified_agents.timeline import Call, TaskLine, Timeline, timeline
+
+if TYPE_CHECKING:
+    from unified_agents.chat_models import Message
+    from unified_agents.compare import ComparedRun, Comparison, Difference
+    from unified_agents.journal import RunRecord
+
+COMPARED = {"input_tokens": "tokens in", "output_tokens": "tokens out", "cost_usd": "cost USD", "duration_s": "seconds"}
+"""The metrics whose paired differences are shown, and what they are called."""
+
+# What keeps a page below 5 MB, whatever a run holds. What is left out is said where it would stand.
+_LONGEST_TEXT = 20_000  # characters of one text
+_ALL_TEXTS = 1_500_000  # bytes of all texts together; the longest are cut first
+_MESSAGE = 2_000  # characters of a message: what is handed over stands among the outputs too
+_CALLS = 2_000
+_LINES = 800
+_GROUPS = 12
+_MESSAGES = 500
+_EVENTS = 2_000
+_FRAGMENTS = 300  # a text that differs in more places differs as a whole
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """A comparison as one HTML page: summary, differences, timelines, prompts, outputs, messages and errors."""
+    return _rendered("comparison.html.jinja", page=_ComparisonView(comparison))
+
+
+def run_page(record: RunRecord, events: Iterable[Event]) -> str:
+    """A stored run as one HTML page: summary, timeline, outputs, messages, errors and everything that happened."""
+    return _rendered("run.html.jinja", page=_StoredView(record, list(events)))
+
+
+def comparison_table(comparison: Comparison) -> str:
+    """A comparison as an HTML table, for a notebook."""
+    return _rendered("table.html.jinja", rows=_summary(comparison), first=next(iter(comparison.backends), ""), made=comparison)
+
+
+def check_page(path: Path) -> None:
+    """See that a page can be written, before what it tells of is run.
+
+    Raises:
+        SpecError: it cannot.
+    """
+    with _telling(path), _beside(path):
+        pass
+
+
+def write_page(page: str, path: Path) -> None:
+    """Write a page, whole or not at all.
+
+    Raises:
+        SpecError: it cannot be written.
+    """
+    with _telling(path), _beside(path) as made:
+        made.write_bytes(page.encode("utf-8", "replace"))
+        os.replace(made, path.resolve())
+
+
+@contextlib.contextmanager
+def _telling(path: Path) -> Any:
+    try:
+        if path.exists() and not path.is_file():
+            raise IsADirectoryError(0, "it is a folder, or no plain file")
+        yield
+    except OSError as error:
+        raise SpecError([Problem("--html", f"{path} cannot be written: {error.strerror or error}")], "the arguments") from None
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Any:
+    """A new file in the same folder, which is gone afterwards."""
+    folder = path.resolve().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    made = folder / f".{path.name[:200]}.{uuid.uuid4().hex[:8]}"
+    try:
+        made.touch(exist_ok=False)
+        yield made
+    finally:
+        made.unlink(missing_ok=True)
+
+
+# Texts
+
+
+class _Texts:
+    """All long texts of a page, so that the longest are cut when together they are too much."""
+
+    def __init__(self) -> None:
+        self._sizes: list[int] = []
+
+    def add(self, text: str | None, longest: int = _LONGEST_TEXT) -> Text | None:
+        """A text that will be shown."""
+        if text is None:
+            return None
+        shown = text[:longest]
+        size = len(str(escape(shown)).encode("utf-8", "replace"))
+        self._sizes.append(size)
+        return Text(shown, len(text), size, self)
+
+    @cached_property
+    def limit(self) -> int:
+        """Bytes that a text may take, once all are known."""
+        left = _ALL_TEXTS
+        for count, size in zip(range(len(self._sizes), 0, -1), sorted(self._sizes), strict=True):
+            if size * count > left:
+                return left // count
+            left -= size
+        return _ALL_TEXTS
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text as a page shows it: its beginning, and how much is left out."""
+
+    whole: str
+    length: int
+    size: int
+    among: _Texts = field(repr=False, compare=False)
+
+    @property
+    def shown(self) -> str:
+        """The text, or as much of it as there is room for."""
+        return self.whole if self.size <= self.among.limit else self.whole[: len(self.whole) * self.among.limit // self.size]
+
+    @property
+    def left_out(self) -> int:
+        """Characters that are not shown."""
+        return self.length - len(self.shown)
+
+
+# One run
+
+
+@dataclass(frozen=True)
+class _TaskView:
+    """A task of a run: its line in the timeline, and what came of it."""
+
+    name: str
+    agent: str
+    backend: str
+    status: str
+    seconds: float | None
+    line: TaskLine
+    result: Mapping[str, Any]
+    output: Text | None
+    error: Text | None
+    calls: Sequence[tuple[Call, Text | None, Text | None]]
+    more_calls: int
+
+    @property
+    def described(self) -> str:
+        """The line in words."""
+        counts = {kind: sum(call.kind == kind for call in self.line.calls) for kind in ("model", "tool", "retry", "wait")}
+        names = {
+            "model": ("model call", "model calls"),
+            "tool": ("tool call", "tool calls"),
+            "retry": ("retry", "retries"),
+            "wait": ("wait", "waits"),
+        }
+        said = [f"{count} {names[kind][count != 1]}" for kind, count in counts.items() if count]
+        start = f"begins at {seconds(self.line.bars[0].start)} s" if self.line.bars else "never began"
+        return ", ".join([start, *said])
+
+
+class _RunView:
+    """One run: its facts, its timeline and its texts."""
+
+    def __init__(self, events: Sequence[Event], result: Mapping[str, Any] | None, texts: _Texts, calls: int) -> None:
+        self.timeline: Timeline = timeline(events)
+        self.result: Mapping[str, Any] = result or {}
+        self.began = next((event.time for event in events if isinstance(event, RunStarted)), None)
+        lines = {line.task: line for line in self.timeline.lines}
+        known: Mapping[str, Any] = self.result.get("tasks") or {}
+        names = list(dict.fromkeys([*known, *lines]))
+        each = max(2, calls // max(len(names), 1))
+        self.tasks = [_task(name, lines.get(name) or TaskLine(name, (), ()), known.get(name) or {}, texts, each) for name in names]
+        sent = self.result.get("messages") or ()
+        self.messages = [(message, texts.add(message["content"], _MESSAGE)) for message in sent[: _CALLS // 6]]
+        self.more_messages = max(len(sent) - len(self.messages), 0)
+
+    @property
+    def usage(self) -> Mapping[str, Any]:
+        """The run's usage; empty when it has no result."""
+        return self.result.get("usage") or {}
+
+
+def _task(name: str, line: TaskLine, known: Mapping[str, Any], texts: _Texts, calls: int) -> _TaskView:
+    last = line.bars[-1] if line.bars else None
+    status = known.get("status") or (last.status if last else "skipped" if line.because_of else "pending")
+    output, error = known.get("output"), known.get("error")
+    failed = f"{error['type']}: {error['message']}" if error else last.error if last else None
+    return _TaskView(
+        name, known.get("agent") or (last.agent if last else ""), known.get("backend", ""), status, known.get("duration_s", last.seconds if last else None),
+        line, known, texts.add(output), texts.add(failed),
+        [(call, texts.add(call.asked, _MESSAGE), _answer(call, output, texts)) for call in line.calls[:calls]], max(len(line.calls) - calls, 0),
+    )  # fmt: skip
+
+
+def _answer(call: Call, output: str | None, texts: _Texts) -> Text | None:
+    """What came of a call; the task's output itself stands above its calls."""
+    same = call.kind == "model" and call.answer is not None and call.answer.strip() == output
+    return texts.add("the output" if same else call.answer, _MESSAGE)
+
+
+class _StoredView(_RunView):
+    """A run of the journal."""
+
+    def __init__(self, record: RunRecord, events: Sequence[Event]) -> None:
+        texts = _Texts()
+        super().__init__(events, record.result, texts, _CALLS)
+        self.record = record
+        self.output = texts.add(self.result.get("output"))
+        error = self.result.get("error") or _failure(events)
+        self.error = texts.add(f"{error['type']}: {error['message']}" if error else None)
+        self.events = [(event, _said(event)) for event in events[:_EVENTS]]
+        self.more_events = max(len(events) - _EVENTS, 0)
+
+
+def _failure(events: Sequence[Event]) -> Mapping[str, Any] | None:
+    """Why a run without a stored result failed, unless it went on afterwards."""
+    last = next((event for event in reversed(events) if event.seq), None)
+    return {"type": last.error, "message": last.message} if isinstance(last, RunFailed) else None
+
+
+def _said(event: Event) -> str:
+    """What an event says beyond its time, task and agent."""
+    apart = {"seq", "time", "run_id", "type", "task", "agent", "key", "fingerprint", "definition"}
+    told = {name: value for name, value in event.to_dict().items() if name not in apart and value not in (None, "", (), [], {})}
+    return ", ".join(f"{name}: {_short(value)}" for name, value in told.items())
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(list(value) if isinstance(value, tuple) else value).split())
+    return text if len(text) <= 120 else f"{text[:119]}…"
+
+
+# A comparison
+
+
+class _ComparisonView:
+    """A comparison in the order in which it is read."""
+
+    def __init__(self, made: Comparison) -> None:
+        self.made, self.first = made, next(iter(made.backends), "")
+        self.summary = _summary(made)
+        self.by_task = [(task, list(rows)) for task, rows in itertools.groupby(self.summary, key=lambda row: row["task"])]
+        self.metrics = [name for name in COMPARED if any(row["differences"][name] for row in self.summary)]
+        self.repeated = len(made.runs) > len(made.backends)
+        self.totals = [_totals(made, backend) for backend in made.backends]
+        self.texts = _Texts()
+        self.prompts = _prompts(made, self.texts)
+        together = [list(runs) for _, runs in itertools.groupby(made.runs, key=lambda run: (run.repeat, run.row))]
+        lines = max(len(made.tasks) * len(made.backends), 1)
+        shown = together[: max(1, min(_GROUPS, _LINES // lines))]
+        each = _CALLS // max(sum(map(len, shown)), 1)
+        self.groups = [_Group(runs, self.texts, each, made) for runs in shown]
+        self.more_groups = len(together) - len(self.groups)
+        self.repeats = max((run.repeat for run in made.runs), default=-1) + 1
+        self.rows = max((run.row for run in made.runs), default=-1) + 1
+        self.scores = list(dict.fromkeys(name for run in made.runs for name in run.scores))
+        self.errors = [(run, self.texts.add(said)) for run in made.runs for said in [*([run.error] if run.error else []), *run.notes]]
+        self.began = next((group.began for group in self.groups if group.began), None)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A paired difference as a cell: `low`, `mean` and `high` in percent of its column's width, 50 being no difference."""
+
+    difference: Difference
+    low: float
+    mean: float
+    high: float
+
+    @property
+    def spread(self) -> bool:
+        """Whether there is an interval with a width."""
+        return self.difference.low is not None and self.difference.low != self.difference.high
+
+
+def _summary(made: Comparison) -> list[dict[str, Any]]:
+    """The rows of the comparison by task, with the paired differences of each."""
+    rows = sorted(made.rows(), key=lambda row: (made.tasks.index(row["task"]), made.backends.index(row["backend"])))
+    found: dict[tuple[str, str, str], Difference | None] = {
+        (row["backend"], row["task"], metric): made.difference(row["backend"], row["task"], metric)
+        for row in rows
+        for metric in COMPARED
+        if row["backend"] != made.backends[0]
+    }
+    widths = {metric: _width([one for (_, _, name), one in found.items() if name == metric and one]) for metric in COMPARED}
+    for row in rows:
+        one = {metric: found.get((row["backend"], row["task"], metric)) for metric in COMPARED}
+        row["differences"] = {metric: _cell(known, widths[metric]) if known else None for metric, known in one.items()}
+    return rows
+
+
+def _width(differences: Sequence[Difference]) -> float:
+    return max((abs(value) for one in differences for value in (one.low, one.mean, one.high) if value is not None), default=0.0) or 1.0
+
+
+def _cell(one: Difference, width: float) -> _Cell:
+    low, mean, high = ((one.mean if value is None else value) / width * 46 + 50 for value in (one.low, one.mean, one.high))
+    return _Cell(one, low, mean, high)
+
+
+def _totals(made: Comparison, backend: str) -> dict[str, Any]:
+    """What a whole run took on a backend: medians over the runs that have a result."""
+    runs = made.of(backend)
+    results = [run.result for run in runs if run.result is not None]
+    took = [result.duration_s for result in results]
+
+    def middle(name: str) -> float | None:
+        values = [value for result in results if (value := getattr(result.usage, name)) is not None]
+        return statistics.median(values) if values else None
+
+    return {
+        "backend": backend, "version": next((result.framework_version for result in results if result.framework_version), None),
+        "runs": len(runs), "completed": sum(run.status == "completed" for run in runs),
+        "refused": sum(run.status == "refused" for run in runs),
+        "seconds": statistics.median(took) if took else None, "fastest": min(took, default=None), "slowest": max(took, default=None),
+        **{name: middle(name) for name in ("model_calls", "input_tokens", "output_tokens", "cost_usd")},
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """A task's opening request on two backends."""
+
+    backend: str
+    other: str
+    one: Text
+    its: Text
+
+    @cached_property
+    def sides(self) -> tuple[Sequence[Piece], Sequence[Piece]]:
+        """Both in pieces, marked where they differ."""
+        left, right = side_by_side(self.one.shown, self.its.shown)
+        if max(len(left), len(right)) > _FRAGMENTS:
+            return [Piece(self.one.shown, True)], [Piece(self.its.shown, True)]  # noqa: FBT003
+        return left, right
+
+    @property
+    def same(self) -> bool:
+        """Whether they are the same text."""
+        return self.one.whole == self.its.whole and self.one.length == self.its.length
+
+
+@dataclass(frozen=True)
+class _Prompts:
+    """A task's opening requests: that of the first backend beside each other one's; `only` where a single backend asked."""
+
+    task: str
+    pairs: Sequence[_Prompt]
+    only: tuple[str, Text] | None
+
+    @property
+    def same(self) -> bool:
+        """Whether all are the same text."""
+        return self.only is None and all(pair.same for pair in self.pairs)
+
+
+def _prompts(made: Comparison, texts: _Texts) -> list[_Prompts]:
+    found = []
+    for task in made.tasks:
+        shown = {backend: texts.add(_opening(messages)) for backend, messages in made.prompts(task).items()}
+        known = [(backend, shown[backend]) for backend in made.backends if backend in shown]
+        texts_known = [(backend, text) for backend, text in known if text is not None]
+        if texts_known:
+            (first, own), *others = texts_known
+            pairs = [_Prompt(first, backend, own, text) for backend, text in others]
+            found.append(_Prompts(task, pairs, None if pairs else (first, own)))
+    return found
+
+
+def _opening(messages: Sequence[Message]) -> str:
+    """A request as text: each message under its role."""
+    return "\n\n".join(f"[{message['role']}]\n{message.get('content') or ''}" for message in messages)
+
+
+class _Group:
+    """The runs of one row of inputs in one repeat, a run a backend, on one scale of time."""
+
+    def __init__(self, runs: Sequence[ComparedRun], texts: _Texts, calls: int, made: Comparison) -> None:
+        self.row, self.repeat, self.inputs = runs[0].row, runs[0].repeat, runs[0].inputs
+        self.runs = [(run, _RunView(run.events, run.result.model_dump(mode="json") if run.result else None, texts, calls)) for run in runs]
+        self.seconds = max((view.timeline.seconds for _, view in self.runs), default=0.0)
+        self.began = min((view.began for _, view in self.runs if view.began), default=None)
+        self._made = made
+
+    def outputs(self, name: str) -> list[tuple[str, _TaskView]]:
+        """What came of a task on each backend that has it."""
+        return [(run.backend, task) for run, view in self.runs for task in view.tasks if task.name == name]
+
+    def equal(self, name: str) -> bool:
+        """Whether a task has one and the same output on all backends."""
+        found = [run.tasks[name].output for run, _ in self.runs if name in run.tasks]
+        return len(found) == len(self._made.backends) > 1 and found[0] is not None and len(set(found)) == 1
+
+
+# Numbers and the template
+
+
+def number(value: float | None, places: int = 0) -> str:
+    """A number; what is not known is a dash, never 0."""
+    return "–" if value is None else f"{value:,.{places}f}"
+
+
+def seconds(value: float | None) -> str:
+    """Seconds with as many places as they need."""
+    return "–" if value is None else f"{value:,.{3 if abs(value) < 1 else 2 if abs(value) < 100 else 1}f}"
+
+
+def metric(value: float | None, name: str, *, sign: bool = False) -> str:
+    """A metric as its kind is written."""
+    if value is None:
+        return "–"
+    shown = seconds(value) if name == "duration_s" else number(value, 6 if name == "cost_usd" else 0 if float(value).is_integer() else 1)
+    if not shown.strip("-0.,"):
+        return "0"
+    return f"+{shown}" if sign and value > 0 else shown.replace("-", "−")
+
+
+def ticks(total: float) -> list[float]:
+    """Four to ten round numbers on an axis."""
+    if total <= 0:
+        return [0.0]
+    rough = total / 5
+    unit = 10 ** math.floor(math.log10(rough))
+    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
+    return [index * step for index in range(int(total / step + 1e-9) + 1)]
+
+
+def _share(value: float, total: float) -> str:
+    """A place on an axis, in percent of its width and within it."""
+    return f"{min(max(value / total, 0.0), 1.0) * 100 if total > 0 else 0.0:.3f}%"
+
+
+def _moment(value: datetime | None) -> str:
+    return f"{value:%Y-%m-%d %H:%M:%S}" if value else "–"
+
+
+def _rendered(name: str, **values: Any) -> str:
+    return _environment().get_template(name).render(**values)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("unified_agents"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(number=number, seconds=seconds, metric=metric, share=_share, moment=_moment)
+    style = (files("unified_agents") / "templates" / "page.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    made.globals.update(style=Markup(style), style_hash=digest, version=__version__, compared=COMPARED, ticks=ticks)  # noqa: S704  # our own file
+    return made

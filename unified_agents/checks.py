@@ -124,7 +124,16 @@ def _human(path: str, agent: AgentSpec) -> Iterator[Problem]:
             yield Problem(f"{path}.{field}", "is for a model, and this agent is human: leave one of them out")
 
 
+def object_name(tool: Any) -> str:
+    """How a tool that is given as an object is called: a function, or a tool of a framework."""
+    return str(getattr(tool, "__name__", None) or getattr(tool, "name", ""))
+
+
 def _tool_names(team: TeamSpec, given: Collection[str]) -> Iterator[Problem]:
+    objects = {object_name(tool) for agent in team.agents.values() for tool in agent.tools if not isinstance(tool, str)}
+    for name, tool in team.tools.items():
+        if tool.python is None and tool.mcp is None and name not in given and name not in objects:
+            yield Problem(f"tools.{name}", "needs exactly one of python: MODULE:NAME or mcp: {command: …} / {url: …}")
     for agent in team.agents.values():
         for index, tool in enumerate(agent.tools):
             path = f"agents.{agent.name}.tools[{index}]"
@@ -180,7 +189,7 @@ def _model_name(path: str, name: str, team: TeamSpec) -> Iterator[Problem]:
 def _tools(team: TeamSpec) -> Iterator[Problem]:
     for name, tool in team.tools.items():
         path = f"tools.{name}"
-        if (tool.python is None) == (tool.mcp is None):
+        if tool.python is not None and tool.mcp is not None:
             yield Problem(path, "needs exactly one of python: MODULE:NAME or mcp: {command: …} / {url: …}")
         if tool.python is not None:
             yield from _reference(f"{path}.python", tool.python)

@@ -59,9 +59,7 @@ class Engine:
         """
         if self.inside:
             coroutine.close()
-            raise RuntimeError(
-                "a blocking call inside a layer, model or async tool would wait for itself: await run_team_async(…) there instead of run_team(…)"
-            )
+            self.check_outside("run_team_async(…)", "run_team(…)")
         future = self.submit(coroutine)
         try:
             return future.result()
@@ -69,6 +67,17 @@ class Engine:
             future.cancel()
             concurrent.futures.wait([future], timeout=1.0)
             raise
+
+    def check_outside(self, instead: str, called: str) -> None:
+        """Refuse to block the engine's own thread.
+
+        Raises:
+            RuntimeError: the caller runs on it.
+        """
+        if self.inside:
+            raise RuntimeError(
+                f"a blocking call inside a layer, model or async tool would wait for itself: await {instead} there instead of {called}"
+            )
 
     async def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Await a coroutine on the engine from whichever loop is running; cancelling the caller cancels it."""

@@ -169,6 +169,20 @@ class ModelCalled(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class UsageAssumed(Event):
+    """A provider did not report all that an attempt took: in the place of what its ModelCalled says, the budget counts the most that it may have been."""
+
+    task: str
+    agent: str
+    key: str
+    model: str
+    attempt: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TextStreamed(Event):
     """Text of an answer while its model writes it. A new `attempt` or `model` of the same call `key` voids what came before. Not in the record: `seq` is 0."""
 
@@ -457,6 +471,9 @@ class Mailbox:
         self._ended = False
         self._wake: Callable[[], None] = lambda: None
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def put(self, event: Event) -> None:
         """Leave an event; never waits."""
         with self._changed:
@@ -503,6 +520,7 @@ class Dispatcher:
     def __init__(self, listener: Listener | None) -> None:
         self._listener = listener
         self._box = Mailbox()
+        self._delivered = 0
         self._thread: threading.Thread | None = None
         if listener is not None:
             self._thread = threading.Thread(target=self._deliver, name="unified-agents-events", daemon=True)
@@ -513,11 +531,19 @@ class Dispatcher:
         if self._thread is not None:
             self._box.put(event)
 
-    def close(self, timeout: float = 1.0) -> None:
-        """Wait until what was queued has been delivered, `timeout` seconds at most."""
-        if self._thread is not None:
-            self._box.end()
-            self._thread.join(timeout)
+    def close(self, patience: float = 5.0) -> None:
+        """Wait until what was queued has been delivered, as long as one event takes no longer than `patience` seconds; what is left is said in the log."""
+        if self._thread is None:
+            return
+        self._box.end()
+        while self._thread.is_alive():
+            before = self._delivered
+            self._thread.join(patience)
+            if self._thread.is_alive() and self._delivered == before:
+                logger.warning(
+                    "the on_event listener takes longer than %g s for one event: %d events were not delivered", patience, len(self._box)
+                )
+                return
 
     def _deliver(self) -> None:
         assert self._listener is not None
@@ -526,6 +552,7 @@ class Dispatcher:
                 self._listener(event)
             except Exception:
                 logger.exception("the on_event listener failed on %s; the run goes on", event.type)
+            self._delivered += 1
 
 
 def shielded(listener: Listener | None) -> Listener:

@@ -56,6 +56,7 @@ class Options:
     strict: bool = True
     record: str | os.PathLike[str] | None = None
     replay: str | os.PathLike[str] | None = None
+    resumed: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
     allow_imports: Sequence[str] = ()
 
@@ -312,7 +313,7 @@ def _bind(loaded: Loaded, options: Options) -> _Bound:
         bound.models = chat_models(bound.configs, given)
     if options.record is not None:
         bound.recording = Recording.opened(Path(options.record))
-        tape = bound.recording.tape(bound.values, afresh=True)
+        tape = bound.recording.tape(bound.values, afresh=not options.resumed)
         bound.models = {alias: tape.recorder(model) for alias, model in bound.models.items()}
     return bound
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from unified_agents.chat_models import ChatRequest, ChatResponse, Message, ToolCall, Usage
+from unified_agents.errors import Problem, SpecError
 from unified_agents.events import (
     CallReplayed,
     Event,
@@ -39,6 +40,8 @@ class Recorded:
         self._reviews: dict[str, ReviewDecided] = {}
         self._mail: dict[str, MessagesRead] = {}
         self._live: set[str] = set()
+        self.found: list[ToolCalled] = []
+        """Results that a person gave, for the journal of this session."""
         self.on_unread: Callable[[MessagesRead], None] = lambda _: None
         """Is told of messages that a conversation had read which now goes another way, before it comes to where it read them."""
         self._prints: dict[str, _Print] = {}
@@ -100,6 +103,23 @@ class Recorded:
             self._tools.pop(known.key, None)  # one record answers one call
             self._emit(CallReplayed(task=task, agent=agent, kind="tool", key=key))
         return known
+
+    def finish(self, key: str, result: str) -> None:
+        """Record the result of a call that began, as a person found it.
+
+        Raises:
+            SpecError: no such call is unfinished.
+        """
+        begun = {call.key: call for call in self.unfinished}
+        if key not in begun:
+            known = ", ".join(begun) or "none"
+            raise SpecError(
+                [Problem("--finished", f"found {key!r}; unfinished calls of tools with side effects: {known}")], "the arguments"
+            )
+        call = begun[key]
+        made = ToolCalled(task=call.task, agent=call.agent, tool=call.tool, duration_s=0.0, key=key, result=result)
+        self._tools[key] = made
+        self.found.append(made)
 
     def _stands_for(self, recorded: str, key: str) -> bool:
         place = key.rpartition(":")[0]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from unified_agents import errors
-from unified_agents.answers import json_schema, structure
-from unified_agents.errors import DelegationError, Problem, RunError, SpecError, TaskError, ToolError, UnfinishedCallError, failure_text
+from unified_agents.answers import structure
+from unified_agents.errors import DelegationError, RunError, TaskError, ToolError, UnfinishedCallError, failure_text
 from unified_agents.events import (
     BackendReplaced,
     Event,
@@ -24,15 +23,14 @@ from unified_agents.events import (
     TaskFailed,
     TaskReassigned,
     TaskStarted,
+    UsageAssumed,
 )
-from unified_agents.journal import RunRecord
 from unified_agents.plan import Plan, Step
-from unified_agents.preparation import Options, Prepared
+from unified_agents.pricing import PerMillion, Prices
 from unified_agents.prompts import Earlier
-from unified_agents.recorded import Recorded, digest
+from unified_agents.recorded import Recorded
 from unified_agents.result import ResultBuilder
 from unified_agents.spending import Spent
-from unified_agents.texts import as_text
 from unified_agents.walk import TaskOutcome
 
 # A task that failed for one of these goes on where it was: it was not the conversation that was wrong.
@@ -55,6 +53,8 @@ class Before:
 
     events: Sequence[Event] = ()
     repeat_unfinished: bool = False
+    finished: Mapping[str, str] = field(default_factory=dict)
+    """Results of calls with side effects that nobody could know of, by their keys, as a person found them."""
 
     def __bool__(self) -> bool:
         return bool(self.events)
@@ -76,12 +76,25 @@ class Before:
             last = event.time
         return total + _between(began, last)
 
-    @property
-    def spent(self) -> Spent:
-        """What the earlier sessions took of the budget."""
-        calls = [event for event in self.events if isinstance(event, ModelCalled)]
+    def spent(self, prices: Prices) -> Spent:
+        """What the earlier sessions took of the budget; `prices` are for what had none then."""
+        calls: list[ModelCalled | UsageAssumed] = []
+        places: dict[tuple[str, str, int], int] = {}
+        for event in self.events:
+            if isinstance(event, ModelCalled):
+                places[event.key, event.model, event.attempt] = len(calls)
+                calls.append(event)
+            elif isinstance(event, UsageAssumed) and (event.key, event.model, event.attempt) in places:
+                calls[places[event.key, event.model, event.attempt]] = event
         tokens = sum((call.input_tokens or 0) + (call.output_tokens or 0) for call in calls)
-        return Spent(len(calls), tokens, sum(call.cost_usd or 0.0 for call in calls), self.seconds)
+        return Spent(len(calls), tokens, math.fsum(_cost(call, prices) for call in calls), self.seconds)
+
+
+def _cost(call: ModelCalled | UsageAssumed, prices: Prices) -> float:
+    own = prices.table.get(call.model)
+    if call.cost_usd is not None or own is None:
+        return call.cost_usd or 0.0
+    return PerMillion(own.input_per_million, own.output_per_million).cost(call.input_tokens or 0, call.output_tokens or 0)
 
 
 def _between(began: datetime | None, last: datetime | None) -> float:
@@ -115,6 +128,8 @@ def restored(before: Before, plan: Plan, builder: ResultBuilder, recorded: Recor
             if not _from_outside(outcome.error):
                 state.afresh.add(name)
                 state.steps[name] = replace(plan.step(name), attempt=state.attempts[name] + 1)
+    for key, result in before.finished.items():
+        recorded.finish(key, result)
     if not before.repeat_unfinished:
         _check_unfinished(recorded, {step.name for step in plan.steps} - set(builder.outcomes))
     completed = {name: Earlier(name, one.speaker or one.agent, one.output) for name, one in builder.outcomes.items()}
@@ -198,108 +213,12 @@ def _hand_on(state: _Restored, event: TaskReassigned) -> None:
 def _check_unfinished(recorded: Recorded, tasks: Collection[str]) -> None:
     calls = [call for call in recorded.unfinished if call.task in tasks]
     if calls:
-        said = "; ".join(
-            f"{call.tool}({', '.join(f'{k}={v!r}' for k, v in call.arguments.items())}) in task {call.task!r}" for call in calls
-        )
+        said = "\n".join(f"  {call.tool}({_shown(call.arguments)}) in task {call.task!r}, call {call.key}" for call in calls)
         raise UnfinishedCallError(
-            f"when the run stopped, nobody could know whether this was done: {said}. Look, then resume with --repeat-unfinished to do it again"
+            f"when the run stopped, nobody could know whether this was done:\n{said}\nLook. If it was, say with which result: --finished "
+            f"'{calls[0].key}=RESULT' (finished={{…}} in Python); if not: --repeat-unfinished (repeat_unfinished=True) does it again"
         )
 
 
-def definitions(plan: Plan) -> dict[str, str]:
-    """A digest of each task as it would run: its own fields and those of whoever works on it."""
-    return {step.name: digest([_plain(step.task), *(_plain(member.agent) for member in step.members)]) for step in plan.steps}
-
-
-def _plain(spec: Any) -> dict[str, Any]:
-    values = {name: getattr(spec, name) for name in type(spec).model_fields if name in spec.model_fields_set}
-    return {name: _named(value) for name, value in values.items()}
-
-
-def _named(value: Any) -> Any:
-    """A value so that two sessions write it alike: code by its name."""
-    if isinstance(value, (tuple, list)):
-        return [_named(item) for item in value]
-    if isinstance(value, type) and hasattr(value, "model_json_schema"):
-        return json_schema(value)
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    if callable(value) or not isinstance(value, (str, int, float, bool, Mapping, type(None))):
-        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', getattr(value, 'name', type(value).__name__))}"
-    return value
-
-
-_SECRET = re.compile(r"(?i)(^|[^a-z])(api_?key|keys?|tokens?|secrets?|passwords?|authorization|(extra_)?headers|env)([^a-z]|$)")
-_NO_SECRET = re.compile(r"(?i)(max_tokens|tokens_per_minute|token_window|token_window\.\w+|budget\.tokens|recall\.tokens)$")
-
-
-def _is_secret(path: str, value: str) -> bool:
-    """Whether a setting may hold a secret: by its path, or by what its value names."""
-    return bool(_SECRET.search(path) and not _NO_SECRET.search(path)) or ("{" in value and bool(_SECRET.search(value)))
-
-
-def definition(prepared: Prepared) -> dict[str, Any]:
-    """What a run is made of, as the journal keeps it to resume it: no secrets, which must be given again."""
-    options, source = prepared.options, prepared.plan.team._source
-    secret = [path for path, value in options.settings.items() if _is_secret(path, value)]
-    return {
-        "source": str(Path(source).absolute()) if source else None,
-        "inputs": {name: as_text(value) for name, value in (options.inputs or {}).items() if value is not None},
-        "settings": {path: value for path, value in options.settings.items() if path not in secret},
-        "withheld": secret,
-        "allow_imports": list(options.allow_imports),
-        "tasks": definitions(prepared.plan),
-    }
-
-
-def recalled_options(options: Options, record: RunRecord) -> Options:
-    """What was said when the run began, and what is said now.
-
-    Raises:
-        SpecError: a secret that was given then is not given now.
-    """
-    made = record.definition
-    lacking = [path for path in made["withheld"] if path not in options.settings]
-    if lacking:
-        raise SpecError(
-            [Problem(path, f"was given with --set when the run began and is not stored: give it again: --set {path}=…") for path in lacking]
-        )
-    return replace(
-        options,
-        inputs=made["inputs"],
-        settings={**made["settings"], **options.settings},
-        allow_imports=[*made["allow_imports"], *options.allow_imports],
-    )
-
-
-def source_of(record: RunRecord) -> str:
-    """The file of a run's team.
-
-    Raises:
-        SpecError: there is none, or it is gone.
-    """
-    source = record.definition["source"]
-    if source is None:
-        raise SpecError([Problem("", f"the team of run {record.run_id!r} was built in Python: resume_run({record.run_id!r}, team=…)")])
-    if not Path(source).is_file():
-        raise SpecError(
-            [Problem("", f"the team file of run {record.run_id!r} is not there any more: {source}; say where it is: --file FILE")]
-        )
-    return str(source)
-
-
-def check_changes(before: Mapping[str, str], plan: Plan) -> None:
-    """Compare the tasks of a run with those of a plan.
-
-    Raises:
-        SpecError: they are not the same.
-    """
-    now = definitions(plan)
-    said = {
-        **{name: "is not in the team any more" for name in before if name not in now},
-        **{name: "was not in the team" for name in now if name not in before},
-        **{name: "is not what it was" for name in now if name in before and now[name] != before[name]},
-    }
-    if said:
-        hint = "when the run began: resume with --accept-changes to go on with the team as it is now; what was completed keeps its output"
-        raise SpecError([Problem(f"tasks.{name}", f"{what} {hint}") for name, what in said.items()])
+def _shown(arguments: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import itertools
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
 from unified_agents.adapter import NativeTeam
 from unified_agents.chat_models import monotonic
+from unified_agents.definition import check_changes, definition, recalled_options, source_of, stored_result
 from unified_agents.engine import engine, in_thread
 from unified_agents.errors import (
     BackendError,
@@ -23,6 +25,7 @@ from unified_agents.errors import (
     RunCancelledError,
     RunError,
     SpecError,
+    TaskError,
     failure_text,
 )
 from unified_agents.events import (
@@ -55,7 +58,7 @@ from unified_agents.prompts import Earlier
 from unified_agents.recorded import Recorded
 from unified_agents.registry import Backend
 from unified_agents.result import ResultBuilder, RunResult
-from unified_agents.resume import Before, check_changes, definition, recalled_options, restored, source_of
+from unified_agents.resume import Before, restored
 from unified_agents.review import Reviewer
 from unified_agents.spec import JournalSpec
 from unified_agents.state import is_run_id, new_run_id
@@ -64,6 +67,7 @@ from unified_agents.tracing import run_spans
 from unified_agents.walk import Seam, TaskOutcome
 
 T = TypeVar("T")
+_Ended = TypeVar("_Ended", RunError, SpecError)
 
 _CANCEL_SECONDS = 1.0
 _ENDING_SECONDS = 2.0
@@ -120,6 +124,7 @@ def resume_run(
     run_id: str, *, team: Team | None = None, backend: str | None = None, models: Models | None = None, tools: Mapping[str, Any] | None = None,
     reviewer: Reviewer | None = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None, strict: bool = True,
     journal: str = JournalSpec().store, accept_changes: bool = False, repeat_unfinished: bool = False,
+    finished: Mapping[str, str] | None = None,
 ) -> RunResult:  # fmt: skip
     """Finish a run that was interrupted or failed, on the same or another backend; what was completed is not run again.
 
@@ -136,6 +141,7 @@ def resume_run(
         journal: where the run is recorded.
         accept_changes: go on although tasks are not what they were when the run began.
         repeat_unfinished: call tools with side effects again, although they may have done their work before the run stopped.
+        finished: results of such calls that did do their work, by the keys that UnfinishedCallError names.
 
     Raises:
         UnknownRunError: there is no such run.
@@ -145,36 +151,47 @@ def resume_run(
         JournalError, BackendUnavailableError, UnsupportedFeatureError, RunError: as for `run_team`.
     """
     options = Options(backend, None, models or {}, tools or {}, reviewer, middleware, strict)
-    return engine().run(resume(run_id, team, options, on_event, journal, accept_changes, repeat_unfinished))
+    return engine().run(resume(run_id, Resuming(team, journal, accept_changes, repeat_unfinished, finished or {}), options, on_event))
 
 
 async def resume_run_async(
     run_id: str, *, team: Team | None = None, backend: str | None = None, models: Models | None = None, tools: Mapping[str, Any] | None = None,
     reviewer: Reviewer | None = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None, strict: bool = True,
     journal: str = JournalSpec().store, accept_changes: bool = False, repeat_unfinished: bool = False,
+    finished: Mapping[str, str] | None = None,
 ) -> RunResult:  # fmt: skip
     """As `resume_run`, awaited; cancelling it cancels the run."""
     options = Options(backend, None, models or {}, tools or {}, reviewer, middleware, strict)
     return await engine().call_to_its_end(
-        resume(run_id, team, options, on_event, journal, accept_changes, repeat_unfinished), _ENDING_SECONDS
+        resume(run_id, Resuming(team, journal, accept_changes, repeat_unfinished, finished or {}), options, on_event), _ENDING_SECONDS
     )
 
 
+@dataclass(frozen=True)
+class Resuming:
+    """How a run is to be resumed; see `resume_run`."""
+
+    team: Team | None = None
+    journal: str = JournalSpec().store
+    accept_changes: bool = False
+    repeat_unfinished: bool = False
+    finished: Mapping[str, str] = field(default_factory=dict)
+
+
 async def resume(
-    run_id: str, team: Team | None, options: Options, on_event: Listener | None, store: str, accept_changes: bool, repeat_unfinished: bool,
-    on_cancelled: Callable[[RunResult], None] = lambda _: None,
-) -> RunResult:  # fmt: skip
+    run_id: str, how: Resuming, options: Options, on_event: Listener | None, on_cancelled: Callable[[RunResult], None] = lambda _: None
+) -> RunResult:
     """As `resume_run`, on the engine's loop."""
-    journal = open_journal(store)
+    journal = open_journal(how.journal)
     await in_thread(lambda: journal.run(run_id), "unified-agents-journal")  # no lock is made for a run that does not exist
     with journal.locked(run_id):
         record = await in_thread(lambda: journal.run(run_id), "unified-agents-journal")
         if record.status == "completed" and record.result is not None:
-            return RunResult.model_validate(record.result)
-        before = Before(await in_thread(lambda: journal.events(run_id), "unified-agents-journal"), repeat_unfinished)
+            return stored_result(record, how.team)
+        before = Before(await in_thread(lambda: journal.events(run_id), "unified-agents-journal"), how.repeat_unfinished, how.finished)
         given = replace(recalled_options(options, record), backend=options.backend or before.backend or record.backend)
-        prepared = await in_thread(lambda: prepare(team or source_of(record), given), "unified-agents-prepare")
-        if not accept_changes:
+        prepared = await in_thread(lambda: prepare(how.team or source_of(record), given), "unified-agents-prepare")
+        if not how.accept_changes:
             check_changes(record.definition["tasks"], prepared.plan)
         return await execute(prepared, on_event, run_id, on_cancelled, before, journal)
 
@@ -193,6 +210,10 @@ async def execute(
     """
     if on_event is not None and not callable(on_event):
         raise SpecError([Problem("on_event", f"found {type(on_event).__name__}, expected a function that takes an Event")])
+    if inspect.iscoroutinefunction(on_event):
+        raise SpecError(
+            [Problem("on_event", "found an async function, which nobody would await: take a plain one, or `async for` over stream_team")]
+        )
     if run_id is not None and not is_run_id(run_id):
         raise SpecError([Problem("run_id", f"found {run_id!r}, allowed: 1 to 128 of A-Z a-z 0-9 . _ -")])
     name, dispatcher = run_id or new_run_id(), Dispatcher(on_event)
@@ -255,7 +276,7 @@ class _Run:
         self.builder = ResultBuilder(prepared.plan, prepared.backend, run_id)
         self.recorded = Recorded(before.events, self.emit)
         self.post = Post(prepared.plan.team.agents, self.emit, self.recorded)
-        self.spending = prepared.spending(before.spent if before else None)
+        self.spending = prepared.spending(before.spent(prepared.prices) if before else None)
         self.memory = TeamMemory.of(prepared.plan.team, run_id, self.emit)
         self.journal = RunJournal(book, run_id, self._unwritten) if isinstance(book, Writer) else None
         self.spans = run_spans(run_id, (model for member in prepared.plan.members.values() for model in member.models))
@@ -318,11 +339,13 @@ class _Run:
             self.cancelled = (await self._end(RunCancelledError("the run was cancelled"))).result
             raise
         except SpecError as error:  # two tools of one name, known only when the MCP servers run
-            self._failed(error, "failed")
-            raise
+            raise await self._end(error) from error.__cause__
         except RunError as error:
             await self._sum_up("failed")
             raise await self._end(error) from error.__cause__
+        except Exception as error:
+            await self._sum_up("failed")
+            raise await self._end(TaskError(f"the run failed: {type(error).__name__}: {error}")) from error
         finally:
             if self.memory is not None:
                 await self.memory.close()
@@ -348,6 +371,8 @@ class _Run:
             self.builder.resumed = True
             done, left = tuple(self.builder.outcomes), tuple(step.name for step in plan.steps)
             self.emit(RunResumed(team=team.name, backend=backend, completed=done, tasks=left, resumable=resumable))
+            for found in self.recorded.found:
+                self.emit(found)
         else:
             self.emit(RunStarted(team=team.name, backend=backend, tasks=tuple(team.tasks), resumable=resumable))
         if self.broken is not None and self.journal is None:
@@ -531,15 +556,17 @@ class _Run:
             said = next(iter(str(error).splitlines()), "")
             raise BackendError(f"{backend.name} failed: {type(error).__name__}: {said}") from error
 
-    async def _end(self, error: RunError) -> RunError:
-        """The error with the run's result on it, once everything that will not run is said."""
+    async def _end(self, error: _Ended) -> _Ended:
+        """The error with the run's result on it (a SpecError has no place for one), once everything that will not run is said and written down."""
         status = "cancelled" if isinstance(error, RunCancelledError) else "failed"
         self.post.close()
         for name, cause in self.builder.skipped.items():
             self.emit(TaskSkipped(task=name, because_of=cause))
         self._failed(error, status)
-        error.result = self.builder.build(status, self._duration(), error)
-        await self._write(error.result)
+        result = self.builder.build(status, self._duration(), error)
+        if isinstance(error, RunError):
+            error.result = result
+        await self._write(result)
         return error
 
     def _failed(self, error: Exception, status: str) -> None:

@@ -50,6 +50,7 @@ def stream_team_sync(
     run_id: str | None = None, strict: bool = True, record: str | os.PathLike[str] | None = None, replay: str | os.PathLike[str] | None = None,
 ) -> Generator[Event, None, None]:  # fmt: skip
     """As `stream_team`, in plain code."""
+    engine().check_outside("stream_team(…)", "stream_team_sync(…)")
     options = Options(backend, inputs, models or {}, tools or {}, reviewer, middleware, strict, record, replay)
     box, running = _begun(lambda listen: start(team, options, listen, run_id))
     try:

@@ -28,7 +28,6 @@ from unified_agents.events import (
 )
 from unified_agents.post import Post
 from unified_agents.recorded import Recorded, canonical, confirmation_key, digest, review_key, tool_keys
-from unified_agents.resume import _is_secret
 from unified_agents.review import Review
 from unified_agents.spec import LimitsSpec
 from unified_agents.tools import Tool
@@ -293,25 +292,3 @@ def test_a_side_effect_whose_beginning_cannot_be_written_down_does_not_begin() -
 
     asyncio.run(work())
     assert called == []
-
-
-SETTINGS = {
-    "models.default.api_key=x": True,
-    "models.default.extra_headers.X=y": True,
-    "tools.web.with.api_token=x": True,
-    "tools.web.mcp.env.A=b": True,
-    'models.default={"api_key": "x"}': True,
-    "models.default.max_tokens=5": False,
-    "models.default.rate_limit.tokens_per_minute=5": False,
-    "token_window.limit=5": False,
-    "budget.tokens=5": False,
-    "agents.ann.role=Keeper of secrets": False,
-    "models.default.temperature=0.5": False,
-}
-
-
-@pytest.mark.parametrize("setting", SETTINGS)
-def test_which_settings_are_not_stored(setting: str) -> None:
-    """Those whose path, or whose value's keys, name a secret; what is only called like one is stored."""
-    path, _, value = setting.partition("=")
-    assert _is_secret(path, value) is SETTINGS[setting]

@@ -25,6 +25,9 @@ def resume(
     repeat_unfinished: Annotated[
         bool, typer.Option("--repeat-unfinished", help="Call tools with side effects again although they may have done their work.")
     ] = False,
+    finished: Annotated[
+        list[str] | None, typer.Option("--finished", metavar="CALL=RESULT", help="Such a call did its work, with this result.")
+    ] = None,
     as_json: AsJson = False,
     events: EventsFile = None,
     strict: Strict = True,
@@ -33,14 +36,14 @@ def resume(
 ) -> None:
     """Finish a run that was interrupted or failed, on the same or another backend; completed tasks are not run again."""
     from unified_agents.preparation import Options
+    from unified_agents.runtime import Resuming
     from unified_agents.runtime import resume as resumed
 
     options = Options(backend=backend, strict=strict, settings=pairs(settings or (), "--set"), allow_imports=allow_import or ())
 
+    how = Resuming(file, journal, accept_changes, repeat_unfinished, pairs(finished or (), "--finished"))
     run_shown(
-        lambda shown: resumed(
-            run_id, file, shown.reviewing(options), shown.listen, journal, accept_changes, repeat_unfinished, shown.cancelled.append
-        ),
+        lambda shown: resumed(run_id, how, shown.reviewing(options), shown.listen, shown.cancelled.append),
         as_json=as_json,
         quiet=quiet,
         events=events,

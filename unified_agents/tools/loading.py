@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from unified_agents.checks import agents_in_use, assignments, coworkers
+from unified_agents.checks import agents_in_use, assignments, coworkers, object_name
 from unified_agents.errors import Problem, SpecError, ToolError
 from unified_agents.references import BadReferenceError, resolve_reference
 from unified_agents.spec import TeamSpec, ToolSpec
@@ -92,7 +92,11 @@ def load_tools(team: TeamSpec, given: Mapping[str, Any], allowed: Sequence[str])
         box.tools[agent] = []
         for index, item in enumerate(team.agents[agent].tools):
             try:
-                box.tools[agent].append(_named(item, team, given, allowed, box, made) if isinstance(item, str) else make_tool(item))
+                box.tools[agent].append(
+                    _named(item, team, given, allowed, box, made)
+                    if isinstance(item, str)
+                    else make_tool(item, team.tools.get(object_name(item)))
+                )
             except (ToolDefinitionError, BadReferenceError) as error:
                 place = f"tools.{item}" if isinstance(item, str) else f"agents.{agent}.tools[{index}]"
                 problems.append(Problem(_place(place, item, team), str(error)))

@@ -889,7 +889,7 @@ def test_a_cancelled_run_can_be_resumed_at_once(server: ScriptedServer, backend:
 
     async def stopped_then_resumed() -> str:
         running = asyncio.create_task(run_team_async(team, backend=backend, run_id="r"))
-        while not server.requests:
+        while not server.requests:  # noqa: ASYNC110  # the server is a thread
             await asyncio.sleep(0.01)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from unified_agents import AgentSpec, RunError, SpecError, TaskSpec, TeamSpec, resume_run, run_team, stream_team, stream_team_sync
 from unified_agents.errors import APIConnectionError, APITimeoutError, BadResponseError
-from unified_agents.events import Event, ModelCalled, RunCompleted, RunFailed, RunStarted, TextStreamed, ToolCalled
+from unified_agents.events import Dispatcher, Event, ModelCalled, RunCompleted, RunFailed, RunStarted, TextStreamed, ToolCalled
 from unified_agents.testing import Reply, ScriptedServer, call
 
 TEXT = "Tide pools are small worlds"
@@ -257,3 +258,49 @@ def test_events_are_plain_data(server: ScriptedServer, backend: str) -> None:
         assert list(event.to_dict())[:4] == ["seq", "time", "run_id", "type"]
     (tool,) = [event for event in events if isinstance(event, ToolCalled)]
     assert tool.result == "FOUND x"
+
+
+def test_a_slow_listener_gets_every_event(server: ScriptedServer, backend: str) -> None:
+    """`run_team` returns when all were delivered; one that stands still for long is left, and that is said in the log."""
+    server.reply("MARK", TEXT)
+    heard: list[str] = []
+
+    def slow(event: Event) -> None:
+        time.sleep(0.2)
+        heard.append(event.type)
+
+    run_team(team(server, stream=False), backend=backend, on_event=slow)
+    assert heard[-1] == "RunCompleted"
+
+
+def test_a_listener_that_stands_still_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    """After its patience, with the number of events that were not delivered."""
+    stuck = threading.Event()
+    dispatcher = Dispatcher(lambda _event: stuck.wait() and None)
+    for _ in range(3):
+        dispatcher.put(RunCompleted(duration_s=0.0))
+    dispatcher.close(patience=0.1)
+    assert "2 events were not delivered" in caplog.text
+    stuck.set()
+
+
+def test_an_async_listener_is_refused(server: ScriptedServer, backend: str) -> None:
+    """Nobody would await it."""
+
+    async def listen(event: Event) -> None:
+        """Never awaited."""
+
+    with pytest.raises(SpecError, match="async function"):
+        run_team(team(server), backend=backend, on_event=listen)  # type: ignore[arg-type]  # the mistake that is meant
+    assert not server.requests
+
+
+def test_a_blocking_stream_inside_a_layer_is_refused(server: ScriptedServer, backend: str) -> None:
+    """It would wait for itself: the error says what to write instead."""
+
+    class Nested:
+        async def __call__(self, request: Any, call_next: Any) -> Any:
+            list(stream_team_sync(team(server), backend=backend))
+
+    with pytest.raises(RunError, match=r"await stream_team\(…\) there"):
+        run_team(team(server), backend=backend, middleware=[Nested()])

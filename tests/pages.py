@@ -37,7 +37,9 @@ def told(words: str = "plain") -> list[Event]:
     story.at(1.0, "CallRetried", **who, model=words, attempt=1, delay_s=0.5, error=words)
     story.at(1.5, "CallWaited", **who, model=words, delay_s=0.25, reason=words)
     story.at(2.0, "ModelCalled", **who, model=words, turn=1, duration_s=0.25, attempt=2, input_tokens=10, output_tokens=5, key="k1")
-    story.at(2.0, "ModelAnswered", **who, key="k1", fingerprint="f", model=words, text=words, tool_calls=({"name": words, "arguments": words},))
+    story.at(
+        2.0, "ModelAnswered", **who, key="k1", fingerprint="f", model=words, text=words, tool_calls=({"name": words, "arguments": words},)
+    )
     story.at(2.0, "ToolStarted", **who, tool=words, key="k2", arguments={words: words})
     story.at(2.5, "ToolCalled", **who, tool=words, duration_s=0.5, key="k2", result=words)
     story.at(2.75, "MessageSent", task=words, sender=words, recipient=words, message_type="direct", content=words, timestamp=START)
@@ -54,7 +56,7 @@ def result(words: str = "plain", backend: str = "crewai", output: str | None = N
     said = words if output is None else output
     tasks = {
         words: TaskResult(status="completed", agent=words, backend=backend, models=[words], output=said, attempts=1, notes=[words], duration_s=2.5, usage=usage),
-        "second": TaskResult(status="failed", agent=words, backend=backend, attempts=1, duration_s=1.0, error=ErrorResult(type="ToolError", message=words)),
+        "second": TaskResult(status="failed", agent=words, backend=backend, attempts=1, duration_s=1.0, usage=usage, error=ErrorResult(type="ToolError", message=words)),
     }  # fmt: skip
     sent = [MessageResult(sender=words, recipient=words, message_type="direct", content=words, timestamp=START, undelivered=[words])]
     error = ErrorResult(type="ToolError", message=words, task="second")
@@ -79,7 +81,18 @@ def compared(backend: str, repeat: int = 0, words: str = "plain", *, output: str
     }
     opening = [{"role": "system", "content": f"You are {words} on {backend}."}, {"role": "user", "content": f"Do this: {words}"}]
     return ComparedRun(
-        backend, 0, repeat, {"topic": words}, "failed", f"ToolError: {words}", made, tasks, {words: opening}, told(words), {words: 1.0}, [words]
+        backend,
+        0,
+        repeat,
+        {"topic": words},
+        "failed",
+        f"ToolError: {words}",
+        made,
+        tasks,
+        {words: opening},
+        told(words),
+        {words: 1.0},
+        [words],
     )
 
 
@@ -98,7 +111,9 @@ def refused(backend: str = "autogen") -> ComparedRun:
     return ComparedRun(backend, 0, 0, {}, "refused", "backend 'autogen' is not installed", None, {}, {}, ())
 
 
-def large(tasks: int = 200, calls: int = 6, text: str = "Low water at 6:12, <b>high</b> water at noon. " * 100) -> tuple[RunRecord, list[Event]]:
+def large(
+    tasks: int = 200, calls: int = 6, text: str = "Low water at 6:12, <b>high</b> water at noon. " * 100
+) -> tuple[RunRecord, list[Event]]:
     """A stored run of many tasks with long answers."""
     story, done = Story(), {}
     names = [f"task_{number}" for number in range(tasks)]
@@ -109,10 +124,23 @@ def large(tasks: int = 200, calls: int = 6, text: str = "Low water at 6:12, <b>h
         for turn in range(calls):
             at = begin + (turn + 1) * 0.9 / calls
             key = f"{name}:{turn}"
-            story.at(at, "ModelCalled", task=name, agent="worker", model="openai/m", turn=turn + 1, duration_s=0.1, input_tokens=9, output_tokens=9, key=key)
+            story.at(
+                at,
+                "ModelCalled",
+                task=name,
+                agent="worker",
+                model="openai/m",
+                turn=turn + 1,
+                duration_s=0.1,
+                input_tokens=9,
+                output_tokens=9,
+                key=key,
+            )
             story.at(at, "ModelAnswered", task=name, agent="worker", key=key, fingerprint="f", model="openai/m", text=f"{turn} {text}")
         story.at(begin + 1, "TaskCompleted", task=name, agent="worker", output=text, truncated=False, duration_s=1.0)
-        story.at(begin + 1, "MessageSent", task=name, sender="worker", recipient="worker", message_type="handover", content=text, timestamp=START)
+        story.at(
+            begin + 1, "MessageSent", task=name, sender="worker", recipient="worker", message_type="handover", content=text, timestamp=START
+        )
         done[name] = TaskResult(status="completed", agent="worker", backend="crewai", output=text, attempts=1, duration_s=1.0)
     sent = [MessageResult(sender="worker", recipient="worker", message_type="handover", content=text, timestamp=START) for _ in names]
     made = RunResult(
@@ -131,6 +159,9 @@ def large_comparison(tasks: int = 200, repeat: int = 2) -> Comparison:
             made = RunResult.model_validate(stored.result).model_copy(update={"backend": backend})
             words = " ".join(f"{backend if number % 3 == 0 else 'word'}{number}" for number in range(900))
             prompts = {name: [{"role": "user", "content": words}] for name in made.tasks}
-            done = {name: TaskRun(name, "completed", f"{task.output}{backend}", None, 1.0, 0.1, 0, 0, task.usage, 7) for name, task in made.tasks.items()}
+            done = {
+                name: TaskRun(name, "completed", f"{task.output}{backend}", None, 1.0, 0.1, 0, 0, task.usage, 7)
+                for name, task in made.tasks.items()
+            }
             runs.append(ComparedRun(backend, 0, turn, {}, "completed", None, made, done, prompts, story))
     return Comparison("large", ["crewai", "autogen"], list(runs[0].tasks), runs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -193,24 +193,29 @@ def install_stranger(site: Path, monkeypatch: pytest.MonkeyPatch, requirement: s
     monkeypatch.delitem(__import__("sys").modules, "stranger_adapter", raising=False)
 
 
-UNSUPPORTED: dict[str, tuple[str, str]] = {
-    "stream": ("stream: true\n", "stream"),
-}
+@pytest.fixture
+def without_streams() -> Iterator[None]:
+    """AutoGen's adapter says that it cannot stream; the core itself refuses nothing."""
+    adapter = registry.backends()["autogen"].adapter
+    before = adapter.fidelity
+    object.__setattr__(adapter, "fidelity", {**before, "stream": ("refused", "it cannot stream")})  # frozen
+    yield
+    object.__setattr__(adapter, "fidelity", before)
 
 
-@pytest.mark.parametrize("case", UNSUPPORTED)
-def test_what_no_code_honours_yet_is_refused_by_name(cli: Run, file: Path, server: ScriptedServer, case: str) -> None:
-    """Exit 3, the field's path and name, before any request; without the field the team is fine."""
+@pytest.mark.usefixtures("without_streams")
+def test_what_a_backend_refuses_is_refused_by_name(cli: Run, file: Path, server: ScriptedServer) -> None:
+    """Exit 3, the field's path and the reason, before any request; without the field, or on another backend, the team is fine."""
     assert cli("check", "-b", "autogen")[0] == 0
-    line, path = UNSUPPORTED[case]
-    file.write_text(line + file.read_text())
+    file.write_text("stream: true\n" + file.read_text())
     code, out, err = cli("run", "-i", "topic=x", "-b", "autogen")
     assert (code, out) == (3, "")
-    assert f"{path}: `{path.split('.')[-1]}` is not supported yet" in err
+    assert "stream: it cannot stream" in err
     assert server.requests == []
-    assert cli("check", "-b", "autogen")[0] == 3
+    assert (cli("check", "-b", "autogen")[0], cli("check", "-b", "crewai")[0]) == (3, 0)
 
 
+@pytest.mark.usefixtures("without_streams")
 def test_no_strict_says_what_is_lost_and_never_drops_protection(cli: Run, file: Path, server: ScriptedServer) -> None:
     """`--no-strict` runs without a droppable field and names it; a budget is kept all the same, and a backend without one would be refused."""
     server.reply("MARK-ONE", "one").reply("MARK-TWO", "two")

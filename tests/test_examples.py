@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ import pytest
 import yaml
 
 from tests.test_terminal import Terminal
-from unified_agents import ChatRequest, ScriptedModel, compare_backends, load_team, run_team
+from unified_agents import ChatRequest, Review, RunError, ScriptedModel, compare_backends, load_team, run_team
 from unified_agents.cli import run_command
-from unified_agents.errors import MissingRecordError
+from unified_agents.errors import GuardrailError, MissingRecordError
 from unified_agents.recorded import digest
 from unified_agents.registry import names
 from unified_agents.testing import Reply, ScriptedServer, call
@@ -137,7 +138,7 @@ def test_all_backends_agree_on_recorded_answers(name: str, copied: Path) -> None
     assert [run.error for run in made.runs] == [None] * len(rows) * len(names())
     assert made.equal
     schemas = {task: spec.output_schema for task, spec in load_team(copied / name / "team.yaml").tasks.items() if spec.output_schema}
-    assert schemas or name == "quickstart"
+    assert schemas
     for run in made.runs:
         assert run.result is not None
         assert (run.result.usage.cost_usd or 0) > 0
@@ -181,7 +182,7 @@ def test_a_changed_world_is_noticed(name: str, file: str, old: str, new: str, co
     path = copied / name / file
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(MissingRecordError):  # a guardrail asks again, and a recording has no other answer
+    with pytest.raises((GuardrailError, MissingRecordError)):  # a guardrail refuses, or asks again, and a recording has no other answer
         run_team(copied / name / "team.yaml", replay=copied / name / "answers.json")
 
 
@@ -198,7 +199,12 @@ def test_a_refund_is_drafted_on_every_backend(backend: str, copied: Path) -> Non
         run_team(team, backend=backend, replay=replay, reviewer=lambda review: "too much")
     assert not draft.exists()
     asked: list[str | None] = []
-    assert run_team(team, backend=backend, replay=replay, reviewer=lambda review: not asked.append(review.tool)).status == "completed"
+
+    def approve(review: Review) -> bool:
+        asked.append(review.tool)
+        return True
+
+    run_team(team, backend=backend, replay=replay, reviewer=approve)
     assert asked == ["draft_refund"]
     assert draft.exists()
 
@@ -212,10 +218,10 @@ def asking(team: Path) -> None:
 
 def test_both_sides_read_their_own_message(copied: Path) -> None:
     """The clerk's messages are private: each speaker is shown its own, the judge neither."""
-    shown: dict[str, str] = {}
+    shown: defaultdict[str, str] = defaultdict(str)
 
     async def look(request: ChatRequest, call_next: Any) -> Any:
-        shown[request.agent] = str(request.messages)
+        shown[request.agent] += str(request.messages)
         return await call_next(request)
 
     result = run_team(copied / "debate" / "team.yaml", replay=copied / "debate" / "answers.json", middleware=[look])
@@ -237,6 +243,22 @@ def test_the_recording_is_that_of_the_script(name: str, tmp_path: Path, monkeypa
     for key, (answer, tokens) in made.items():
         assert answer == kept[key][0], "type: python examples/record.py"
         assert tokens == pytest.approx(kept[key][1], rel=0.2), "type: python examples/record.py"
+
+
+def test_a_script_that_does_not_fit_is_an_error(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer too few is named by its speaker, and so is one too many."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import record
+
+    monkeypatch.setattr(record, "EXAMPLES", copied)
+    script = copied / "debate" / "script.yaml"
+    text = script.read_text()
+    script.write_text(text.replace("    debate/con:", "      - One word more.\n    debate/con:"))
+    with pytest.raises(ValueError, match="nobody asked for, of debate/pro"):
+        record.record("debate", tmp_path / "answers.json")
+    script.write_text(text.replace("I rest my case.", "That is all."))
+    with pytest.raises(RunError, match="no further answer of debate/pro"):
+        record.record("debate", tmp_path / "answers.json")
 
 
 def answers_of(path: Path) -> dict[tuple[str, str], tuple[Any, int]]:
@@ -279,12 +301,10 @@ def test_the_commands_of_a_page_run_with_a_model(
     name: str, copied: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As they stand, over HTTP; the model says what the script says."""
-    shutil.copytree(
-        copied / "code_review" / "sample", copied / "support_triage", dirs_exist_ok=True
-    )  # what the script reviews lies there too
+    shutil.copytree(copied / "code_review" / "sample", copied / "support_triage", dirs_exist_ok=True)  # so that REVIEW_FOLDER holds it
     for line in commands((copied / name / "README.md").read_text(), lambda title: title == "With a model"):
         if line.startswith("export "):
-            monkeypatch.setenv(*line.removeprefix("export ").split("=", 1))
+            monkeypatch.setenv(*line.removeprefix("export ").replace("…", "k").split("=", 1))
             continue
         with ScriptedServer() as server:
             monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)

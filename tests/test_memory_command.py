@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -154,7 +156,7 @@ def test_a_team_that_ranks_by_meaning_is_searched_so(cli: Run) -> None:
         (["list", "--kind", "nope"], "--kind"),
         (["list", "--limit", "0"], "--limit"),
         (["list", "--limit", "99999999999999999999"], "--limit"),
-        (["list", "--store", "memory.db"], "expected sqlite:///FILE"),
+        (["list", "--store", "memory.db"], "found 'memory.db', expected sqlite:///FILE\n"),
         (["list", "--store", ":memory:"], "ends with its process"),
         (["list", "--team", ""], "--team"),
         (["list", "--team", "a\nb"], "--team"),
@@ -213,3 +215,21 @@ def test_text_that_is_no_utf_8_is_printed(cli: Run) -> None:
     assert cli("memory", "set", "k\udce4", "caf\udce9")[0] == 0
     assert said(cli, "list") == ["caf?"]
     assert cli("memory", "list")[0] == 0
+
+
+def test_a_run_is_never_cut_and_times_are_utc(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a pipe nothing is cut or wrapped; on a narrow terminal the run's id stays whole."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    run = "a-run-with-a-name-of-sixty-characters-" + "x" * 22
+    memory = AgentMemory(team="team", run=run)
+    item = memory.add_to_long_term("key", "a text of some length, " * 10, agent="ann")
+    memory.close()
+    when = item.created_at.strftime("%Y-%m-%d %H:%M")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert re.search(rf"^ *1 +long_term +key +(a text of some length, ?)+ +ann +{run} +{when} *$", cli("memory", "list")[1], re.MULTILINE)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    assert run in cli("memory", "list")[1]
+    monkeypatch.delenv("TZ")
+    time.tzset()

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -286,6 +287,23 @@ SLIPS: list[tuple[list[str], int, str]] = [
     (["runs", "list", "--journal", "/x"], 2, "expected sqlite:///FILE"),
     (["run", "--run-id", "r", "-b", "autogen"], 2, "there is a run 'r' already: resume it"),
     (["run", "--run-id", "..", "-b", "autogen"], 2, "found '..', allowed: 1 to 128 of"),
+    (["run", "--run-id", "..", "-b", "autogen"], 2, "1 problem in the arguments"),
+    (["run", "--run-id", "r", "-b", "autogen"], 2, "1 problem in the arguments"),
+    (["runs", "list", "--journal", "/x"], 2, "1 problem in the arguments"),
+    (["runs", "--journal", "/x", "list"], 2, "expected sqlite:///FILE"),
+    (["run", "--events", "team.yaml"], 2, "--events: team.yaml is a file of the run itself"),
+    (["run", "--events", "./sub/../team.yaml"], 2, "is a file of the run itself"),
+    (["resume", "r", "--events", "team.yaml"], 2, "--events: team.yaml is a file of the run itself"),
+    (["run", "--set", 'journal=":memory:"'], 2, "found ':memory:', expected journal: {store: \"sqlite:///FILE\"}"),
+    (["run", "--set", "journal=sqlite:///x.db"], 2, 'expected journal: {store: "sqlite:///x.db"}'),
+    (["run", "--set", "memory=sqlite:///x.db"], 2, 'expected memory: {store: "sqlite:///x.db"}'),
+    (["run", "--set", 'memory=":memory:"'], 2, 'expected memory: {store: ":memory:"}'),
+    (["run", "--set", 'journal.store=":memory:"'], 2, "journal.store: found ':memory:', expected sqlite:///FILE"),
+    (
+        ["run", "--set", "memory=true", "--set", "journal.store=sqlite:///memory.db"],
+        2,
+        "journal.store: found 'sqlite:///memory.db', where the memory is",
+    ),
 ]
 
 
@@ -296,13 +314,15 @@ def test_a_slip_is_told_in_words(
 ) -> None:
     """The right exit code and one sentence, or the error document; no traceback, no request."""
     failed(cli, server, "--run-id", "r")
-    takes_json = as_json and arguments[:2] != ["runs", "delete"]
-    done, out, err = cli(*arguments, *(["--json"] if takes_json else []))
-    told = json.loads(out)["error"]["message"] if takes_json else err
+    Path("sub").mkdir()
+    done, out, err = cli(*arguments, *(["--json"] if as_json else []))
+    told = json.loads(out)["error"]["message"] if as_json else err
     assert done == code, told
     assert said in " ".join(told.split())
     assert "Traceback" not in out + err
     assert len(server.requests) == 2
+    assert "TASK-two" in file.read_text()
+    assert not (file.parent / ".unified_agents" / "memory.db").exists()
 
 
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -365,3 +385,135 @@ def test_files_are_for_their_owner_alone(file: Path, server: ScriptedServer, cli
     assert {mode for name, mode in found.items() if "." in name or name.endswith("lock")} == {"0o600"}
     assert found["runs"] == found["runs/r"] == "0o700"
     assert isinstance(open_journal("sqlite:///runs.db"), Journal)
+
+
+def test_options_before_the_command_count(file: Path, server: ScriptedServer, cli: Run, tmp_path: Path) -> None:
+    """`runs --journal X --json` means the same before and after list, show, delete and prune; what stands after it wins."""
+    store = f"sqlite:///{tmp_path}/elsewhere.db"
+    failed(cli, server, "--run-id", "r", "--set", f"journal.store={store}")
+    for arguments in (["--json", "list"], ["list", "--json"], ["--json"]):
+        assert [row["run_id"] for row in json.loads(cli("runs", "--journal", store, *arguments)[1])["runs"]] == ["r"]
+    assert json.loads(cli("runs", "--json", "--journal", store, "show", "r")[1])["run_id"] == "r"
+    assert cli("runs", "--journal", store, "show", "r", "--journal", "sqlite:///none.db")[0] == 2
+    assert json.loads(cli("runs", "--json", "--journal", store, "prune", "--older-than", "1d")[1]) == {"deleted": []}
+    assert json.loads(cli("runs", "--journal", store, "--json", "delete", "r")[1]) == {"deleted": ["r"]}
+    assert json.loads(cli("runs", "--journal", store, "--json")[1]) == {"runs": []}
+
+
+def test_hints_name_the_journal(file: Path, server: ScriptedServer, cli: Run, tmp_path: Path) -> None:
+    """Where it is not the default one, every command that is said can be typed as it stands."""
+    for store, said in (
+        (f"sqlite:///{tmp_path}/else where.db", f"'sqlite:///{tmp_path}/else where.db'"),
+        ("sqlite:///b.db", "sqlite:///b.db"),
+    ):
+        server.reply("TASK-two", STOP, STOP).reply("TASK-one", "OUT-one")
+        hint = f"unified-agents resume r --journal {said}"
+        setting = ["--set", f"journal.store={store}"]
+        assert f"Resume it with: {hint}\n" in cli("run", "-b", "autogen", "--run-id", "r", *setting)[2]
+        assert f"Resume it with: {hint}\n" in cli("resume", "r", "--journal", store, *setting)[2]
+        assert f"Finish it with: {hint}\n" in cli("runs", "show", "r", "--journal", store)[2]
+        assert f"resume it ({hint})" in cli("run", "-b", "autogen", "--run-id", "r", *setting)[2]
+        assert f"see: unified-agents runs list --journal {said}" in cli("runs", "show", "s", "--journal", store)[2]
+
+
+def test_a_run_id_is_never_cut(file: Path, server: ScriptedServer, cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a pipe nothing is; on a narrow terminal other columns are."""
+    name = "a-run-with-a-name-of-sixty-characters-" + "x" * 22
+    failed(cli, server, "--run-id", name)
+    for arguments in (["runs"], ["runs", "show", name]):
+        monkeypatch.delenv("FORCE_COLOR", raising=False)
+        monkeypatch.setenv("COLUMNS", "80")
+        out = cli(*arguments)[1]
+        assert re.search(rf"^{name} +trends +autogen +failed +\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d +\d+\.\d s *$", out, re.MULTILINE), out
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", "30")
+        assert name in cli(*arguments)[1]
+
+
+def test_an_interrupted_run_is_shown_as_far_as_it_came(file: Path, server: ScriptedServer, cli: Run) -> None:
+    """What was completed, with its output, though it has no result."""
+    server.reply("TASK-two", Reply(text="LATE", delay=30)).reply("TASK-one", "OUT-one")
+    process = start("run", "-b", "autogen", "--run-id", "r")
+    wait_for(lambda: server.asked("TASK-two"), process)
+    process.kill()
+    process.communicate()
+    code, out, err = cli("runs", "show", "r")
+    assert code == 0
+    assert "one (ann): completed on autogen\nOUT-one\n" in out
+    assert "two (ann): unfinished on autogen" in out
+    assert "unified-agents resume r" in err
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no full disk to write to")
+@pytest.mark.parametrize(("stop", "code"), [(False, 0), (True, 1)])
+def test_events_on_a_full_disk_lose_no_result(file: Path, server: ScriptedServer, stop: bool, code: int) -> None:
+    """One line on stderr, and the run's own output and exit code."""
+    server.reply("TASK-two", STOP if stop else "OUT-two").reply("TASK-one", "OUT-one")
+    process = start("run", "-b", "autogen", "--events", str(FULL))
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, "" if stop else "OUT-two\n"), err
+    assert err.count("Events are not written any more: /dev/full: No space left on device. The run goes on.\n") == 1
+    assert "Traceback" not in err
+    assert stop or len(err.splitlines()) == 1
+
+
+def test_events_to_a_reader_that_goes_away_lose_no_result(file: Path, server: ScriptedServer, tmp_path: Path) -> None:
+    """As on a full disk."""
+    server.reply("TASK-two", Reply(text="OUT-two", delay=0.5)).reply("TASK-one", "OUT-one")
+    os.mkfifo(tmp_path / "pipe")
+    process = start("run", "-b", "autogen", "--events", "pipe")
+    with (tmp_path / "pipe").open() as reader:
+        assert json.loads(reader.readline())["type"] == "RunStarted"
+        wait_for(lambda: server.asked("TASK-two"), process)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "OUT-two\n", "Events are not written any more: pipe: Broken pipe. The run goes on.\n")
+
+
+def test_a_resumed_run_adds_its_events(file: Path, server: ScriptedServer, cli: Run, tmp_path: Path) -> None:
+    """Those of the first session stay in the file."""
+    run_id = failed(cli, server, "--events", "e.jsonl")
+    assert cli("resume", run_id, "--events", "e.jsonl")[0] == 0
+    lines = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
+    assert [line["seq"] for line in lines] == list(range(1, len(lines) + 1))
+    assert [line["type"] for line in lines if line["type"].startswith("Run")] == ["RunStarted", "RunFailed", "RunResumed", "RunCompleted"]
+
+
+def test_a_run_that_went_on_without_its_journal_is_not_resumed(
+    file: Path, server: ScriptedServer, cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state folder's file is locked by somebody from its midst on: the tool runs once, `runs` says what it is, and resume refuses, exit 2."""
+    (tmp_path / "fast").touch()
+    monkeypatch.setattr(journals, "_BUSY_SECONDS", 0.2)
+    holder = sqlite3.connect(tmp_path / "other.db", isolation_level=None, check_same_thread=False)
+
+    def lock() -> None:
+        while not server.asked("TASK-two"):
+            time.sleep(0.01)
+        holder.execute("ATTACH ? AS journal", (str(tmp_path / ".unified_agents" / "runs.db"),))
+        holder.execute("BEGIN IMMEDIATE")
+        holder.execute("UPDATE journal.runs SET team = team")
+
+    locking = threading.Thread(target=lock)
+    locking.start()
+    server.reply("TASK-two", Reply(tool_calls=[call("wipe", {"path": "disk"})], delay=1), STOP).reply("TASK-one", "OUT-one")
+    code, _, err = cli("run", "-b", "autogen", "--run-id", "r", "--set", "journal.required=false")
+    locking.join()
+    holder.close()
+    assert code == 1
+    assert "is not written down and cannot be resumed" in err
+    assert "unified-agents resume" not in err
+    assert (tmp_path / "wiped").read_text() == "disk"
+    assert json.loads(cli("runs", "--json")[1])["runs"][0]["status"] == "unrecorded"
+    _, out, err = cli("runs", "show", "r")
+    assert "OUT-one" in out
+    assert "unified-agents resume" not in err
+    assert "it cannot be resumed" in err
+    for word in ([], ["--repeat-unfinished"]):
+        code, _, err = cli("resume", "r", *word)
+        assert code == 2
+        assert "run 'r' went on after its journal had failed" in err
+    assert (tmp_path / "wiped").read_text() == "disk"
+    assert cli("runs", "delete", "r")[0] == 0

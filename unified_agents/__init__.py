@@ -9,9 +9,9 @@
                                                                            ▼
                                                        conversation.py  what the wire carries is ours
                                                                            ▼
-                                                       middleware/*  Timeout ─ Trace ─ chat_models/*
+        Replay ─ Recall ─ your layers ─ Fallback ─ TokenWindow ─ Retry ─ Budget ─ RateLimit ─ CircuitBreaking ─ Timeout ─ Trace ─ chat_models/*
                                                                            ▼
-                                                       events.py ──▶ progress, result
+                          events.py ──▶ stream, progress, tracing, result, comparison        journal.py (the same events, durable: resume)
 
 Names are loaded when they are used, so that importing the package costs next to nothing and imports no framework.
 """

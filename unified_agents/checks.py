@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
@@ -14,10 +15,11 @@ from unified_agents.assignment import Assignment, assign, reports_of
 from unified_agents.chat_models.providers import check_base_url, check_model, shown_url
 from unified_agents.errors import Problem, did_you_mean
 from unified_agents.spec import AgentSpec, DelegationSpec, ModelSpec, TaskSpec, TeamSpec
+from unified_agents.state import in_state_place
 from unified_agents.texts import placeholders, texts_of
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-_STORE = re.compile(r"sqlite:///.+|:memory:")
+_STORES = {"memory": re.compile(r"sqlite:///.+|:memory:"), "journal": re.compile(r"sqlite:///.+")}
 _INPUT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -264,8 +266,17 @@ def _stores(team: TeamSpec) -> Iterator[Problem]:
             "memory.semantic", "says how a store that is named by a text ranks; one that is given as an object ranks as it was made to"
         )
     for name, spec in (("memory", team.memory), ("journal", team.journal)):
-        if spec is not None and isinstance(spec.store, str) and not _STORE.fullmatch(spec.store):
+        if spec is not None and isinstance(spec.store, str) and not _STORES[name].fullmatch(spec.store):
             yield Problem(f"{name}.store", f"found {re.sub('//.*@', '//…@', spec.store)!r}, expected sqlite:///FILE")
+    yield from _same_file(team)
+
+
+def _same_file(team: TeamSpec) -> Iterator[Problem]:
+    """A journal in the memory's file."""
+    stores = [spec.store for spec in (team.memory, team.journal) if spec is not None and isinstance(spec.store, str)]
+    files = [in_state_place(store.removeprefix("sqlite:///")) for store in stores if store.startswith("sqlite:///")]
+    if len(files) == 2 and os.path.realpath(files[0]) == os.path.realpath(files[1]):
+        yield Problem("journal.store", f"found {stores[1]!r}, where the memory is: name another file, such as sqlite:///runs.db")
 
 
 def _inputs(team: TeamSpec) -> Iterator[Problem]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unified_agents import prompts
 from unified_agents.chat_models import ChatRequest, ChatResponse, Message
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 Scorer = Callable[[Mapping[str, Any], RunResult], Any]
 """`(inputs, result) -> float | bool`; sync or async."""
+
+_Found = TypeVar("_Found")
 
 RESAMPLES = 2000
 METRICS = ("requests", "input_tokens", "output_tokens", "added_tokens", "cost_usd", "duration_s", "outside_s", "retries", "tool_calls")
@@ -157,11 +159,12 @@ class Comparison:
     def _found(self) -> dict[tuple[str, ...], Any]:
         return {}
 
-    def _once(self, what: tuple[str, ...], find: Callable[[], Any]) -> Any:
+    def _once(self, what: tuple[str, ...], find: Callable[[], _Found]) -> _Found:
         """What was found before: intervals and similarities take their time, and stand in the rows, the table and the page."""
         if what not in self._found:
             self._found[what] = find()
-        return self._found[what]
+        known: _Found = self._found[what]
+        return known
 
     @cached_property
     def equal(self) -> bool:

@@ -251,7 +251,7 @@ class Conversation:
         """Bounded by the task's deadline, which the next `chat` then reports."""
         try:
             return await self.seam.guard(self.brief.deadline.bound(lambda: self._desk.run(call_id)))
-        except (TaskTimeoutError, BudgetExceededError) as error:
+        except (TaskTimeoutError, BudgetExceededError, TaskError) as error:  # TaskError: another one who waited for the call gave it up
             self._fail(error)
         except RunCancelledError:
             self._desk.cancel()

@@ -38,7 +38,11 @@ class Deadline:
             BudgetExceededError: the run's is.
         """
         late = TaskTimeoutError(f"the task took longer than {self.seconds:g} s")
-        return await self._spending.in_time(within(work(), self.left, late))
+
+        async def bound() -> T:
+            return await within(work(), self.left, late)
+
+        return await self._spending.in_time(bound())
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -98,14 +98,14 @@ def _absolute(path: Any) -> str | None:
     return None if path is None else str(Path(path).absolute())
 
 
-def recalled_options(options: Options, record: RunRecord) -> Options:
+def recalled_options(options: Options, record: RunRecord, *, accept_changes: bool) -> Options:
     """What was said when the run began, and what is said now.
 
     Raises:
         SpecError: something that was given then, and is not stored, is not given now.
     """
     made = record.definition
-    lacking = [*_not_set_again(options, made), *_not_given_again(options, made)]
+    lacking = [*_not_set_again(options, made), *(() if accept_changes else _not_given_again(options, made))]
     if lacking:
         raise SpecError(lacking, f"what run {record.run_id!r} needs again")
     return replace(

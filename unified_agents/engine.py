@@ -172,6 +172,14 @@ async def tamed(work: Awaitable[T]) -> T:
         raise TaskError(f"{type(error).__name__} was raised by a model, layer, tool or check") from error
 
 
+def begun(work: Awaitable[T]) -> asyncio.Task[T]:
+    """`work`, tamed, as a task; what is cancelled before its first step is closed, which nobody would await any more."""
+    task = asyncio.ensure_future(tamed(work))
+    if asyncio.iscoroutine(work):
+        task.add_done_callback(lambda _: work.close())
+    return task
+
+
 _SHORTEST_LOOK = 0.02  # seconds: a deadline that stands still is looked at again and again
 
 
@@ -184,7 +192,7 @@ async def within(awaitable: Awaitable[T], left: Callable[[], float] | float | No
         if asyncio.iscoroutine(awaitable):
             awaitable.close()
         raise late
-    task = asyncio.ensure_future(tamed(awaitable))
+    task = begun(awaitable)
     try:
         while True:
             seconds = left() if callable(left) else left

@@ -6,6 +6,7 @@
     ├── SpecError                      the team, its file or its inputs are wrong; nothing was called (exit 2)
     ├── BackendUnavailableError        unknown backend, not installed, or a version outside its range (exit 3)
     ├── UnknownRunError                the journal has no run by this name (exit 2)
+    ├── UnrecordedRunError             the run went on without its journal, and cannot be resumed (exit 2)
     ├── RunBusyError                   another process works on this run
     ├── UnknownRecipientError          a message to an agent that a MessageBus does not know
     ├── UnsupportedFeatureError        the backend refuses a field that the team uses (exit 3)
@@ -117,6 +118,12 @@ class UnknownRecipientError(UnifiedAgentsError):
 
 class UnknownRunError(UnifiedAgentsError):
     """The journal has no run by this name."""
+
+    exit_code = 2
+
+
+class UnrecordedRunError(UnifiedAgentsError):
+    """The run's journal failed while it went on, so what it did last is not known and it cannot be resumed."""
 
     exit_code = 2
 

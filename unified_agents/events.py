@@ -470,6 +470,8 @@ class Mailbox:
         self._changed = threading.Condition()
         self._ended = False
         self._wake: Callable[[], None] = lambda: None
+        self.on_abandoned: Callable[[], object] = lambda: None
+        """Is called once, when the loop that took the events is closed."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -503,7 +505,11 @@ class Mailbox:
         loop, came = asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
-            loop.call_soon_threadsafe(came.set)
+            try:
+                loop.call_soon_threadsafe(came.set)
+            except RuntimeError:  # it is closed: nobody will ever take what comes
+                self._wake = lambda: None
+                self.on_abandoned()
 
         self._wake = wake
         while True:

@@ -6,7 +6,7 @@ Adapters declare what differs from the core's table below. Only fields that a te
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,8 +114,8 @@ def used_fields(team: TeamSpec, table: Mapping[str, Any] = CORE) -> Iterator[tup
         yield path, field
 
 
-def unused_fields(team: TeamSpec) -> list[Problem]:
-    """Fields that are set and that nothing reads in this team, each with what would."""
+def unused_fields(team: TeamSpec, asked: Collection[str] = ()) -> list[Problem]:
+    """Fields that are set and that nothing reads in this team, each with what would. `asked`: its models' names, where a run knows them all."""
     strategy = team.delegation.strategy if team.delegation else "explicit"
     found: list[Problem] = []
     if strategy != "hierarchical":
@@ -128,7 +128,7 @@ def unused_fields(team: TeamSpec) -> list[Problem]:
         found.append(Problem("delegation.manager", f"has no part in strategy: {strategy}"))
     if team.delegation and team.delegation.agents and strategy == "explicit":
         found.append(Problem("delegation.agents", "has no part in strategy: explicit"))
-    found += _unused_prices(team)
+    found += _unused_prices(team, asked)
     if team.memory is None:
         found += [
             Problem(f"agents.{name}.memory", "says who has part in `memory`, which this team does not use")
@@ -138,12 +138,12 @@ def unused_fields(team: TeamSpec) -> list[Problem]:
     return found
 
 
-def _unused_prices(team: TeamSpec) -> list[Problem]:
+def _unused_prices(team: TeamSpec, known: Collection[str]) -> list[Problem]:
     """Prices of models that nobody asks: most of them are typing errors, and the model meant would go without."""
     aliases = models_in_use(team)
-    if "default" in aliases - set(team.models):
+    if "default" in aliases - set(team.models) and not known:
         return []  # the environment says which model that is
-    asked = {team.models[name].model if name in team.models else name for name in aliases}
+    asked = {*known, *(team.models[name].model if name in team.models else name for name in aliases)}
     return [
         Problem(f"prices.{name}", f"no agent asks a model of this name{did_you_mean(name, asked)}")
         for name in team.prices

@@ -41,7 +41,9 @@ def comparison_figure(made: Comparison) -> Figure:
         _draw_timeline(figure.add_subplot(grid[row, :]), backend, found, longest)
     left = figure.add_subplot(grid[len(shown), 0])
     _draw_tokens(left, made, tasks)
-    _draw_seconds(figure.add_subplot(grid[len(shown), 1], sharey=left), made, tasks)
+    right = figure.add_subplot(grid[len(shown), 1], sharey=left)
+    _draw_seconds(right, made, tasks)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncol=4, fontsize=8, frameon=False)
     figure.suptitle(f"{made.team or 'Comparison'}: {', '.join(made.backends)}", x=0.01, ha="left", fontsize=12, fontweight="bold")
     return figure
 
@@ -143,7 +145,6 @@ def _draw_seconds(axes: Axes, made: Comparison, tasks: Sequence[str]) -> None:
     axes.set_xlabel("seconds", fontsize=8)
     _label_tasks(axes, tasks)
     axes.tick_params(labelleft=False)
-    axes.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncol=2, borderaxespad=0.1)
 
 
 def _places(tasks: Sequence[str], index: int, backends: int) -> tuple[list[float], float]:
@@ -163,6 +164,7 @@ def _label_tasks(axes: Axes, tasks: Sequence[str]) -> None:
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlim(left=0)
 
 
 def _plain(task: str) -> str:

@@ -125,7 +125,11 @@ class ManagedModel:
             left=deadline.left,
         )  # fmt: skip
         late = APITimeoutError(f"{first.model} gave no answer within {deadline.seconds:g} s, all attempts together", model=first.model)
-        return await self._spending.in_time(within(self._call(request), deadline.left, late))
+
+        async def bound() -> ChatResponse:
+            return await within(self._call(request), deadline.left, late)
+
+        return await self._spending.in_time(bound())
 
     async def _answer(self, request: ChatRequest) -> ChatResponse:
         return await answer(self._models, request)

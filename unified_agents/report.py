@@ -46,6 +46,7 @@ _CALLS = 2_000
 _LINES = 800
 _GROUPS = 12
 _MESSAGES = 500
+_ERRORS = 100
 _EVENTS = 2_000
 _FRAGMENTS = 300  # a text that differs in more places differs as a whole
 
@@ -62,7 +63,8 @@ def run_page(record: RunRecord, events: Iterable[Event]) -> str:
 
 def comparison_table(comparison: Comparison) -> str:
     """A comparison as an HTML table, for a notebook."""
-    return _rendered("table.html.jinja", rows=_summary(comparison), first=next(iter(comparison.backends), ""), made=comparison)
+    first = next(iter(comparison.backends), "")
+    return _rendered("table.html.jinja", rows=_summary(comparison), first=first, made=comparison, errors=_errors(comparison)[:_ERRORS])
 
 
 def check_page(path: Path) -> None:
@@ -288,8 +290,19 @@ class _ComparisonView:
         self.repeats = max((run.repeat for run in made.runs), default=-1) + 1
         self.rows = max((run.row for run in made.runs), default=-1) + 1
         self.scores = list(dict.fromkeys(name for run in made.runs for name in run.scores))
-        self.errors = [(run, self.texts.add(said)) for run in made.runs for said in [*([run.error] if run.error else []), *run.notes]]
+        found = _errors(made)
+        self.errors = [(run, count, self.texts.add(said)) for run, count, said in found[:_ERRORS]]
+        self.more_errors = len(found) - len(self.errors)
         self.began = next((group.began for group in self.groups if group.began), None)
+
+
+def _errors(made: Comparison) -> list[tuple[ComparedRun, int, str]]:
+    """Why runs failed and scores are missing: each once for a backend, with the first run that says so and how many do."""
+    told: dict[tuple[str, str], list[ComparedRun]] = {}
+    for run in made.runs:
+        for said in [*([run.error] if run.error else []), *run.notes]:
+            told.setdefault((run.backend, said), []).append(run)
+    return [(runs[0], len(runs), said) for (_, said), runs in told.items()]
 
 
 @dataclass(frozen=True)
@@ -450,10 +463,10 @@ def metric(value: float | None, name: str, *, sign: bool = False) -> str:
 
 
 def ticks(total: float) -> list[float]:
-    """Four to ten round numbers on an axis."""
+    """Up to eight round numbers on an axis."""
     if total <= 0:
         return [0.0]
-    rough = total / 5
+    rough = total / 7
     unit = 10 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
     return [index * step for index in range(int(total / step + 1e-9) + 1)]

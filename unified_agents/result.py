@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from unified_agents.errors import BudgetExceededError, RunError, failure_text
+from unified_agents.errors import BudgetExceededError, RunError, SpecError, failure_text
 from unified_agents.events import Event, MessageSent, MessageUndelivered, ModelCalled, TaskStarted
 from unified_agents.plan import Plan
 from unified_agents.registry import Backend
@@ -94,7 +94,7 @@ class RunResult(_Result):
         return self.output or ""
 
 
-def error_result(error: RunError) -> ErrorResult:
+def error_result(error: RunError | SpecError) -> ErrorResult:
     """A run's error as data."""
     return ErrorResult(**error.to_dict())
 
@@ -157,7 +157,7 @@ class ResultBuilder:
         elif isinstance(event, MessageUndelivered):
             self._missed[event.sender, event.recipient, event.timestamp] = event.missed
 
-    def build(self, status: str, duration_s: float, error: RunError | None) -> RunResult:
+    def build(self, status: str, duration_s: float, error: RunError | SpecError | None) -> RunResult:
         """The result as things stand."""
         skipped = self.skipped
         tasks = {name: self._task(name, skipped) for name in self._plan.team.tasks}

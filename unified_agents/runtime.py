@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import itertools
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -183,13 +182,17 @@ async def resume(
 ) -> RunResult:
     """As `resume_run`, on the engine's loop."""
     journal = open_journal(how.journal)
-    await in_thread(lambda: journal.run(run_id), "unified-agents-journal")  # no lock is made for a run that does not exist
-    with journal.locked(run_id):
-        record = await in_thread(lambda: journal.run(run_id), "unified-agents-journal")
+    await in_thread(lambda: journal.recorded(run_id), "unified-agents-journal")  # no lock is made for a run that does not exist
+    with contextlib.ExitStack() as held:
+        held.callback(await journal.lock(run_id))
+        record = await in_thread(lambda: journal.recorded(run_id), "unified-agents-journal")
         if record.status == "completed" and record.result is not None:
             return stored_result(record, how.team)
         before = Before(await in_thread(lambda: journal.events(run_id), "unified-agents-journal"), how.repeat_unfinished, how.finished)
-        given = replace(recalled_options(options, record), backend=options.backend or before.backend or record.backend)
+        given = replace(
+            recalled_options(options, record, accept_changes=how.accept_changes),
+            backend=options.backend or before.backend or record.backend,
+        )
         prepared = await in_thread(lambda: prepare(how.team or source_of(record), given), "unified-agents-prepare")
         if not how.accept_changes:
             check_changes(record.definition["tasks"], prepared.plan)
@@ -209,13 +212,13 @@ async def execute(
     `on_cancelled` gets the result of a run that was cancelled; `before` and `journal` are of a run that is resumed, which is locked already.
     """
     if on_event is not None and not callable(on_event):
-        raise SpecError([Problem("on_event", f"found {type(on_event).__name__}, expected a function that takes an Event")])
+        raise SpecError([Problem("on_event", f"found {type(on_event).__name__}, expected a function that takes an Event")], "the arguments")
     if inspect.iscoroutinefunction(on_event):
         raise SpecError(
             [Problem("on_event", "found an async function, which nobody would await: take a plain one, or `async for` over stream_team")]
         )
     if run_id is not None and not is_run_id(run_id):
-        raise SpecError([Problem("run_id", f"found {run_id!r}, allowed: 1 to 128 of A-Z a-z 0-9 . _ -")])
+        raise SpecError([Problem("run_id", f"found {run_id!r}, allowed: 1 to 128 of A-Z a-z 0-9 . _ -")], "the arguments")
     name, dispatcher = run_id or new_run_id(), Dispatcher(on_event)
     try:
         with contextlib.ExitStack() as held:
@@ -254,14 +257,16 @@ async def _journal(
     try:
         book = journal or open_journal(spec.store if spec else "")
         if journal is None:
-            held.enter_context(book.locked(run_id))
+            held.callback(await book.lock(run_id))
         if journal is None and named and await in_thread(lambda: book.has(run_id), "unified-agents-journal"):
-            taken = f"there is a run {run_id!r} already: resume it (unified-agents resume {run_id}), or take another name"
-            raise SpecError([Problem("run_id", taken)])
+            taken = f"there is a run {run_id!r} already: resume it ({book.command(f'resume {run_id}')}), or take another name"
+            raise SpecError([Problem("run_id", taken)], "the arguments")
         return await in_thread(book.writing, "unified-agents-journal")
     except (JournalError, BackendError) as error:
         if spec is None or spec.required:
             raise
+        if journal is not None:
+            journal.mark_unrecorded(run_id)
         return error if isinstance(error, JournalError) else JournalError(str(error))
 
 
@@ -278,31 +283,41 @@ class _Run:
         self.post = Post(prepared.plan.team.agents, self.emit, self.recorded)
         self.spending = prepared.spending(before.spent(prepared.prices) if before else None)
         self.memory = TeamMemory.of(prepared.plan.team, run_id, self.emit)
-        self.journal = RunJournal(book, run_id, self._unwritten) if isinstance(book, Writer) else None
+        self.journal = RunJournal(book, run_id, self._unwritten, required=self._journal_required) if isinstance(book, Writer) else None
         self.spans = run_spans(run_id, (model for member in prepared.plan.members.values() for model in member.models))
         self.cancelled: RunResult | None = None
         self.forgotten: MemoryStoreError | None = None
         """Why something that had to be remembered was not."""
         self.broken: JournalError | None = book if isinstance(book, JournalError) else None
         """Why the run is not written down."""
-        self._seq = itertools.count(max((event.seq for event in before.events), default=0) + 1)
+        self._seq = max((event.seq for event in before.events), default=0)
+        self._ending: Event | None = None
         self._started = monotonic() - before.seconds
         self._begun = False
         self._working: asyncio.Task[Any] | None = None
 
     def emit(self, event: Event) -> None:
         passing = isinstance(event, TextStreamed)
-        event = stamped(event, 0 if passing else next(self._seq), self.run_id)
+        event = self._stamped(event, passing=passing)
+        if self.journal is not None and not passing:
+            self.journal.put(event)
+        self._say(event)
+
+    def _stamped(self, event: Event, *, passing: bool = False) -> Event:
+        self._seq += not passing
+        return stamped(event, 0 if passing else self._seq, self.run_id)
+
+    def _say(self, event: Event) -> None:
         self.builder.take(event)
         if self.spans is not None:
             self.spans.take(event)
         self.dispatcher.put(event)
-        if self.journal is not None and not passing:
-            self.journal.put(event)
 
     def _unwritten(self, error: JournalError) -> None:
         """The journal failed: the run ends, or goes on and says that it cannot be resumed."""
         self.broken = error
+        if self._ending is not None and self._ending.seq == self._seq:
+            self._seq -= 1  # what could not be written is not said either
         if not self._journal_required:
             if self._begun:  # else it is said once the run begins
                 self.emit(JournalUnavailable(error=str(error)))
@@ -356,7 +371,7 @@ class _Run:
             return
         try:
             if self._entered:
-                await self.journal.resume(self.prepared.backend.name, definition(self.prepared))
+                await self.journal.resume(self.prepared.plan.team.name, self.prepared.backend.name, definition(self.prepared))
             else:
                 await self.journal.begin(self.prepared.plan.team.name, self.prepared.backend.name, definition(self.prepared))
         except JournalError as error:
@@ -377,7 +392,7 @@ class _Run:
             self.emit(RunStarted(team=team.name, backend=backend, tasks=tuple(team.tasks), resumable=resumable))
         if self.broken is not None and self.journal is None:
             self.emit(JournalUnavailable(error=str(self.broken)))
-        unused = unused_fields(team)
+        unused = unused_fields(team, {model.model for member in self.prepared.plan.members.values() for model in member.models})
         if unused:
             self.emit(FieldsUnused(paths=tuple(problem.path for problem in unused)))
         if self.prepared.lost:
@@ -385,18 +400,25 @@ class _Run:
 
     async def _complete(self) -> RunResult:
         self.post.close()
+        broken = self.broken
+        if broken is not None and self._journal_required:
+            raise await self._end(broken) from broken.__cause__
         result = self.builder.build("completed", self._duration(), None)
-        self.emit(RunCompleted(duration_s=result.duration_s, result=result))
-        await self._write(result)
+        self._ending = self._stamped(RunCompleted(duration_s=result.duration_s, result=result))
+        try:
+            await self._write(result, self._ending)  # before it is said: a run that cannot be written down has not completed
+        except asyncio.CancelledError:  # too late: it is being written
+            self._say(self._ending)
+            raise
         if self.broken is not None and self._journal_required:
             raise await self._end(self.broken) from self.broken.__cause__
+        self._say(self._ending if self.broken is broken else self._stamped(self._ending))
         return result
 
-    async def _write(self, result: RunResult) -> None:
-        """Wait until the run's end is in the journal."""
+    async def _write(self, result: RunResult, last: Event | None = None) -> None:
+        """Wait until the run's end is in the journal, with its last event."""
         if self.journal is not None:
-            self.journal.end(result.status, result.duration_s, result.model_dump_json())
-            await self.journal.flush()
+            await self.journal.end(result.status, result.duration_s, result.model_dump_json(), last)
 
     async def written(self) -> None:
         """Wait until everything that was emitted is in the journal.

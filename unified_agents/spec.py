@@ -230,13 +230,20 @@ class RecallSpec(_Spec):
     """How much of memory is put into each task's prompt."""
 
     items: Positive = 5
-    tokens: Positive = 500
+    tokens: Annotated[int, Field(ge=64)] = 500  # the heading alone takes 40
+
+
+_STORE_METHODS = ("add", "recall", "items", "forget", "close")
 
 
 def _store(value: Any) -> Any:
-    if isinstance(value, str) or hasattr(value, "recall"):
+    lacking = [] if isinstance(value, str) else [name for name in _STORE_METHODS if not callable(getattr(value, name, None))]
+    if not lacking:
         return value
-    raise ValueError(f"found {type(value).__name__}, expected sqlite:///FILE, :memory:, or in Python a MemoryStore")
+    if hasattr(value, "recall_async"):  # it has a namespace and limits of its own, which a team's would not be
+        raise ValueError("found an AgentMemory, expected what it is kept in: its `store`")
+    missing = f", which lacks {', '.join(lacking)}" if len(lacking) < len(_STORE_METHODS) else ""
+    raise ValueError(f"found {type(value).__name__}{missing}; expected sqlite:///FILE, :memory:, or in Python a MemoryStore")
 
 
 def _semantic(value: Any) -> Any:
@@ -346,9 +353,16 @@ class ToolSpec(_Spec):
     side_effects: bool = False
 
 
-def _switch(made: Callable[[], BaseModel]) -> Callable[[Any], Any]:
-    """`true` means the defaults, `false` means none."""
-    return lambda value: made() if value is True else None if value is False else value
+def _switch(made: Callable[[], BaseModel], name: str) -> Callable[[Any], Any]:
+    """`true` means the defaults, `false` means none; a text is the store, which has a place of its own."""
+
+    def switched(value: Any) -> Any:
+        if isinstance(value, str):
+            store = value if value.startswith("sqlite:///") or (value, name) == (":memory:", "memory") else "sqlite:///FILE"
+            raise ValueError(f'found {value!r}, expected {name}: {{store: "{store}"}}, or {name}: true or false')
+        return made() if value is True else None if value is False else value
+
+    return switched
 
 
 def _model_shorthand(value: Any) -> Any:
@@ -380,14 +394,16 @@ class TeamSpec(_Spec):
     agents: Annotated[dict[str, AgentSpec], _listed(_entries("agent"), AgentSpec)] = Field(default_factory=dict)
     tasks: Annotated[dict[str, TaskSpec], _listed(_entries("task"), TaskSpec)] = Field(default_factory=dict)
     delegation: DelegationSpec | None = None
-    memory: Annotated[MemorySpec | None, BeforeValidator(_switch(MemorySpec), json_schema_input_type=MemorySpec | bool | None)] = None
+    memory: Annotated[
+        MemorySpec | None, BeforeValidator(_switch(MemorySpec, "memory"), json_schema_input_type=MemorySpec | bool | None)
+    ] = None
     token_window: TokenWindowSpec | None = None
     resilience: ResilienceSpec | None = None
     budget: BudgetSpec | None = None
     limits: LimitsSpec | None = None
-    journal: Annotated[JournalSpec | None, BeforeValidator(_switch(JournalSpec), json_schema_input_type=JournalSpec | bool | None)] = (
-        JournalSpec()
-    )
+    journal: Annotated[
+        JournalSpec | None, BeforeValidator(_switch(JournalSpec, "journal"), json_schema_input_type=JournalSpec | bool | None)
+    ] = JournalSpec()
     stream: bool = False
     prices: Annotated[dict[str, PriceSpec], _listed(_entries("price", keyed=False), PriceSpec)] = Field(default_factory=dict)
     tools: Annotated[dict[str, ToolSpec], _listed(_entries("tool"), ToolSpec)] = Field(default_factory=dict)

@@ -71,7 +71,9 @@ def _begun(work: Callable[[Listener], Coroutine[Any, Any, RunResult]]) -> tuple[
         finally:
             box.end()
 
-    return box, engine().submit(run())
+    running = engine().submit(run())
+    box.on_abandoned = running.cancel
+    return box, running
 
 
 _CLOSING_SECONDS = 2.0

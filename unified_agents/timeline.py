@@ -97,9 +97,10 @@ def timeline(events: Iterable[Event]) -> Timeline:
 
 
 def _end(line: TaskLine) -> float:
-    return max(
-        (one.start + one.seconds for one in [*line.bars, *(call for call in line.calls if call.kind not in ("retry", "wait"))]), default=0.0
-    )
+    """When the last work on a task ended; a pause may be planned for longer than the run lasts."""
+    ends = [bar.start + bar.seconds for bar in line.bars]
+    ends += [call.start + call.seconds for call in line.calls if call.kind in ("model", "tool")]
+    return max(ends, default=0.0)
 
 
 def _tasks(events: Sequence[Event]) -> list[str]:
@@ -128,9 +129,15 @@ class _Clock:
 
     def at(self, event: Event) -> float:
         """When an event was."""
-        stamp = _stamp(event)
-        session = max(bisect_right(self._began, stamp) - 1, 0)
-        return self._before[session] + max(stamp - self._began[session], 0.0)
+        session = self._session(event)
+        return self._before[session] + max(_stamp(event) - self._began[session], 0.0)
+
+    def left(self, event: Event) -> float:
+        """How long its session still went on."""
+        return max([*self._before, self.end][self._session(event) + 1] - self.at(event), 0.0)
+
+    def _session(self, event: Event) -> int:
+        return max(bisect_right(self._began, _stamp(event)) - 1, 0)
 
 
 def _stamp(event: Event) -> float:
@@ -150,7 +157,7 @@ def _bars(events: Sequence[Event], clock: _Clock) -> list[Bar]:
     for event in events:
         if isinstance(event, TaskStarted):
             if begun is not None:
-                bars.append(_open(begun, clock.at(event), clock))
+                bars.append(_open(begun, clock))
             begun = event
         elif isinstance(event, (TaskCompleted, TaskFailed)):
             failed = event.error if isinstance(event, TaskFailed) else None
@@ -160,12 +167,11 @@ def _bars(events: Sequence[Event], clock: _Clock) -> list[Bar]:
             begun = None
         elif isinstance(event, TaskReassigned):
             begun = None
-    return bars if begun is None else [*bars, _open(begun, clock.end, clock)]
+    return bars if begun is None else [*bars, _open(begun, clock)]
 
 
-def _open(begun: TaskStarted, end: float, clock: _Clock) -> Bar:
-    start = clock.at(begun)
-    return Bar(begun.agent, begun.attempt, start, max(end - start, 0.0), "unfinished")
+def _open(begun: TaskStarted, clock: _Clock) -> Bar:
+    return Bar(begun.agent, begun.attempt, clock.at(begun), clock.left(begun), "unfinished")
 
 
 def _calls(events: Sequence[Event], clock: _Clock) -> list[Call]:

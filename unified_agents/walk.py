@@ -13,7 +13,7 @@ from unified_agents import prompts
 from unified_agents.chat_models import ChatModel, ChatRequest, ChatResponse, answer, monotonic
 from unified_agents.conversation import Brief, Conversation
 from unified_agents.deadline import Deadline
-from unified_agents.engine import engine, tamed
+from unified_agents.engine import begun, engine
 from unified_agents.errors import BackendError, BudgetExceededError, DelegationError, RunCancelledError, RunError, TaskError
 from unified_agents.events import Event, TaskCompleted, TaskFailed, TaskStarted
 from unified_agents.group_chat import GroupChat
@@ -282,7 +282,7 @@ class Seam:
             if asyncio.iscoroutine(work):
                 work.close()
             raise RunCancelledError("the run was cancelled")
-        task = asyncio.ensure_future(tamed(work))
+        task = begun(work)
         self._work.add(task)
         task.add_done_callback(self._work.discard)
         try:

@@ -13,7 +13,7 @@ from unified_agents.chat_models import ChatRequest
 from unified_agents.chat_models.providers import ModelConfig
 from unified_agents.clock import clock
 from unified_agents.errors import BudgetExceededError, CircuitOpenError, InternalServerError, RunError
-from unified_agents.events import CallWaited, Event
+from unified_agents.events import CallWaited, Event, ModelCalled, UsageAssumed
 from unified_agents.managed import ManagedModel
 from unified_agents.middleware import budget as layer
 from unified_agents.middleware import chain
@@ -21,6 +21,7 @@ from unified_agents.middleware.budget import Budget, largest_size, request_token
 from unified_agents.middleware.rate_limit import RateLimit
 from unified_agents.middleware.retry import Retry
 from unified_agents.pricing import Prices
+from unified_agents.resume import Before
 from unified_agents.spec import BudgetSpec, PriceSpec
 from unified_agents.spending import Spending, Spent
 from unified_agents.testing import Reply, ScriptedServer
@@ -250,3 +251,41 @@ def test_a_managed_model_and_seconds(server: ScriptedServer) -> None:
     with pytest.raises(BudgetExceededError, match=r"budget\.seconds is 0\.4"):
         model.ask_blocking([{"role": "user", "content": "MARK"}])
     assert len(server.requests) == 1
+
+
+def called(key: str, taken: int | None = 7, given: int | None = 3, cost: float | None = None, attempt: int = 1) -> ModelCalled:
+    """An attempt in a run's record."""
+    return ModelCalled(
+        task="t", agent="a", model="openai/x", turn=1, duration_s=0.1, attempt=attempt, key=key, input_tokens=taken, output_tokens=given, cost_usd=cost
+    )  # fmt: skip
+
+
+def assumed(key: str, cost: float | None = None) -> UsageAssumed:
+    """What the budget counted for one."""
+    return UsageAssumed(task="t", agent="a", key=key, model="openai/x", attempt=1, input_tokens=50, output_tokens=20, cost_usd=cost)
+
+
+def test_what_earlier_sessions_spent() -> None:
+    """What was assumed stands in the place of the attempt that it was said of, and of no other of the same name; what had no price has today's."""
+    events = [
+        called("k", None, None),
+        assumed("k", 0.5),
+        called("k", cost=0.25),
+        called("l", 7, None),
+        assumed("l"),
+        called("m", attempt=2),
+    ]
+    now = Prices({"openai/x": PriceSpec(input_per_million=1e6, output_per_million=1e6)})
+    assert Before(events).spent(Prices()) == Spent(4, 70 + 10 + 70 + 10, 0.75)
+    assert Before(events).spent(now) == Spent(4, 70 + 10 + 70 + 10, 0.75 + 70 + 10)
+
+
+@pytest.mark.parametrize(("usage", "said"), [(Usage(), [(7, 20)]), (Usage(5, None), [(5, 20)]), (Usage(None, 2), [(7, 2)]), (TEN, [])])
+def test_what_is_assumed_is_said(usage: Usage, said: list[tuple[int, int]]) -> None:
+    """So that a resumed run can count it; nothing where the provider reported all."""
+    events: list[Event] = []
+    spending = Spending(BudgetSpec(tokens=1000))
+    asyncio.run(Budget(spending, events.append)(request(), answers(usage)))
+    found = [(event.input_tokens, event.output_tokens) for event in events if isinstance(event, UsageAssumed)]
+    assert [(min(taken, 7), given) for taken, given in found] == said
+    assert sum(map(sum, found)) == (spending.spent.tokens if found else 0)

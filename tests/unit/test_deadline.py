@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import warnings
+
 import pytest
 
 from unified_agents.clock import SkippingClock, use_clock
 from unified_agents.deadline import Deadline
+from unified_agents.errors import BudgetExceededError
+from unified_agents.spec import BudgetSpec
+from unified_agents.spending import Spending
 
 
 def test_time_stands_still_while_a_person_is_asked() -> None:
@@ -35,3 +42,24 @@ def test_questions_at_the_same_time_count_once() -> None:
         assert deadline.left() == pytest.approx(100, abs=0.5)
         clock.sleep_blocking(7)
         assert deadline.left() == pytest.approx(93, abs=0.5)
+
+
+def test_work_that_is_too_late_is_never_made() -> None:
+    """When the run's time is over already nothing begins, and nothing is left that nobody would await."""
+
+    async def work() -> None:
+        raise AssertionError
+
+    async def late() -> None:
+        spending = Spending(BudgetSpec(seconds=1))
+        deadline = Deadline(100, spending)
+        spending.begin()
+        clock.sleep_blocking(5)
+        with pytest.raises(BudgetExceededError):
+            await deadline.bound(work)
+
+    with use_clock(SkippingClock()) as clock, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        asyncio.run(late())
+        gc.collect()
+    assert not [str(one.message) for one in told if "never awaited" in str(one.message)]

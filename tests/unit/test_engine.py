@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
+import warnings
 from typing import Any
 
 import pytest
 
-from unified_agents.chat_models import ChatRequest, ChatResponse
+from unified_agents.chat_models import ChatRequest, ChatResponse, ToolCall
 from unified_agents.chat_models.providers import ModelConfig
 from unified_agents.circuit_breaker import CircuitBreaker
+from unified_agents.conversation import Brief, Conversation
+from unified_agents.deadline import Deadline
 from unified_agents.engine import engine, forget_shared, shared
+from unified_agents.errors import RunCancelledError, TaskTimeoutError
 from unified_agents.middleware import chain, default_middleware
 from unified_agents.middleware.circuit_breaker import CircuitBreaking
 from unified_agents.middleware.rate_limit import Gate
+from unified_agents.plan import Member, Plan, Step
+from unified_agents.post import Post
+from unified_agents.spec import AgentSpec, BudgetSpec, TaskSpec, TeamSpec
+from unified_agents.spending import Spending
+from unified_agents.tools import Tool
+from unified_agents.walk import Seam
 
 MODEL = ModelConfig("one", "openai", "one", "http://one")
 
@@ -50,6 +61,53 @@ def test_another_loop_has_state_of_its_own() -> None:
     """Locks and limiters belong to their loop."""
     assert asyncio.run(_state()) is not engine().run(_state())
     assert engine().run(_state()) is engine().run(_state())
+
+
+def test_what_is_cancelled_before_it_begins_is_closed() -> None:
+    """Work that nobody will await leaves no warning behind, however deep it stands; nor does work that was cancelled in its midst."""
+
+    async def work() -> None:
+        await asyncio.sleep(10)
+
+    async def guarded(steps: int) -> None:
+        spending = Spending(BudgetSpec(seconds=10))
+        seam = Seam(Plan(TeamSpec(), ()), {}, spending=spending)
+        task = asyncio.ensure_future(seam.guard(Deadline(10, spending).bound(work)))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        seam.cancel()
+        with pytest.raises(RunCancelledError):
+            await task
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for steps in range(8):
+            asyncio.run(guarded(steps))
+        gc.collect()
+    assert not [str(one.message) for one in told if "never awaited" in str(one.message)]
+
+
+def test_who_waits_for_a_call_that_another_gave_up_is_answered() -> None:
+    """A framework may ask for a call twice; the first to see that the time is over ends it, and `call_tool` does not raise for the other."""
+
+    async def forever(_arguments: Any) -> str:
+        await asyncio.sleep(60)
+        return "late"
+
+    async def asked() -> tuple[str, BaseException | None]:
+        step = Step(TaskSpec(name="t", description="d", agent="a"), (Member(AgentSpec(name="a", role="R")),))
+        seam = Seam(Plan(TeamSpec(), (step,)), {}, tools={"a": [Tool("slow", "Sleeps.", {"type": "object"}, forever)]})
+        brief = Brief(step, step.members[0], step.task, "t.1/a", Deadline(60), Post(["a"], seam.emit))
+        conversation = Conversation(seam, brief)
+        conversation._desk.accept([ToolCall("c", "slow", "{}")])
+        waiting = asyncio.ensure_future(conversation._call_tool("c"))
+        await asyncio.sleep(0.05)
+        conversation._fail(TaskTimeoutError("over"))
+        return await waiting, conversation.error
+
+    said, error = engine().run(asked())
+    assert said == "The task was stopped."
+    assert isinstance(error, TaskTimeoutError)
 
 
 FORK = """

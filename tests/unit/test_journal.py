@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.test_memory import unprivileged  # noqa: F401  # pytest finds fixtures by name
 from unified_agents import journal as journals
 from unified_agents.engine import engine
-from unified_agents.errors import JournalError, RunBusyError, UnknownRunError
+from unified_agents.errors import JournalError, RunBusyError, UnknownRunError, UnrecordedRunError
 from unified_agents.events import Event, RunStarted, TaskStarted, event_of
 from unified_agents.journal import Journal, RunJournal, open_journal
+from unified_agents.memory import AgentMemory, store_path
+from unified_agents.state import state_folder
 
 DEFINITION = {"source": None, "tasks": {"t": "digest"}}
 
@@ -54,7 +57,7 @@ def write(
         for event in events:
             book.put(event)
         if end is not None:
-            book.end(end, 1.5, '{"output": "done"}')
+            await book.end(end, 1.5, '{"output": "done"}')
         await book.flush()
         await asyncio.sleep(0)
         return book
@@ -159,7 +162,7 @@ def test_a_locked_file_fails_all_that_wait_at_once(journal: Journal, monkeypatch
     holder.close()
     assert took < 1.5
     assert len(failures) == 1
-    assert "locked" in str(failures[0])
+    assert "another process has been writing to it for longer than" in str(failures[0])
     assert [event.seq for event in journal.events("r")] == [1, 2, 3]
     write(journal, "s", *numbered(2))  # the writer lives
     assert len(journal.events("s")) == 2
@@ -275,6 +278,241 @@ def test_what_another_version_wrote_is_read_as_far_as_it_is_known(journal: Journ
     with sqlite3.connect(journal.path) as db:
         db.executemany("INSERT INTO events VALUES ('r', ?, ?, ?)", [(row["seq"], row["type"], json.dumps(row)) for row in rows])
     assert [event.seq for event in journal.events("r")] == [1, 3]
+
+
+def broken(journal: Journal, run_id: str, *, required: bool, end: str | None = "completed") -> None:
+    """A run whose journal fails in its midst, and that goes on to its end."""
+
+    async def went() -> None:
+        book = RunJournal(journal.writing(), run_id, lambda _: None, required=required)
+        await book.begin("team", "autogen", DEFINITION)
+        for event in [*numbered(2), *numbered(2)]:
+            book.put(event)
+        await book.flush()
+        await asyncio.sleep(0)
+        if end is not None:
+            await book.end(end, 1.5, '{"output": "done"}')
+        book.close()
+
+    with journal.locked(run_id):
+        engine().run(went())
+
+
+def test_a_run_that_went_on_without_its_journal_is_marked(journal: Journal) -> None:
+    """Whether or not its end could be written; one that had to be written down ended there, and may be resumed."""
+    broken(journal, "killed", required=False, end=None)
+    broken(journal, "ended", required=False)
+    broken(journal, "stopped", required=True, end="failed")
+    other = Journal(journal.path)
+    assert {record.run_id: record.status for record in other.runs()} == {"killed": "unrecorded", "ended": "unrecorded", "stopped": "failed"}
+    assert other.run("ended").result == {"output": "done"}
+    for name in ("killed", "ended"):
+        with pytest.raises(UnrecordedRunError, match=f"run '{name}' went on after its journal had failed"):
+            other.recorded(name)
+    assert other.recorded("stopped").status == "failed"
+    other.delete("killed")
+    write(journal, "killed", *numbered(1))
+    assert other.run("killed").status == "completed"
+
+
+def test_the_mark_needs_no_room(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a second name of a file that is there, since a full disk may not hold another file."""
+
+    def full(*_arguments: Any, **_named: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "touch", full)
+    broken(journal, "r", required=False, end=None)
+    assert journal.run("r").status == "unrecorded"
+
+
+def test_a_run_of_the_same_name_begins_without_the_mark(journal: Journal) -> None:
+    """The first one never got into the file."""
+    with journal.locked("r"):
+        journal.mark_unrecorded("r")
+    write(journal, "r", *numbered(1))
+    assert journal.run("r").status == "completed"
+
+
+def test_a_resumed_run_has_no_old_end(journal: Journal) -> None:
+    """No duration and no result while it runs, and the team's present name."""
+    write(journal, "r", *numbered(1), end="failed")
+
+    async def resumed() -> None:
+        book = RunJournal(journal.writing(), "r", lambda _: None)
+        await book.resume("renamed", "crewai", DEFINITION)
+        book.close()
+
+    with journal.locked("r"):
+        engine().run(resumed())
+        record = journal.run("r")
+    assert (record.team, record.backend, record.status) == ("renamed", "crewai", "running")
+    assert (record.ended_at, record.duration_s, record.result) == (None, None, None)
+
+
+def writers() -> int:
+    """Threads that write journals."""
+    return [thread.name for thread in threading.enumerate()].count("unified-agents-journal")
+
+
+def opened(journal: Journal) -> int:
+    """Descriptors that this process has in the journal's folder."""
+    links = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
+    return sum(str(journal.path) in os.readlink(link) for link in links if link.is_symlink())
+
+
+def ended(condition: Callable[[], bool]) -> bool:
+    """Whether something is so soon."""
+    end = time.monotonic() + 5
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return condition()
+
+
+def test_a_writer_ends_after_its_last_run(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its thread and its descriptors, but not while a run is silent; the next run has another one. So does one whose file was deleted."""
+    monkeypatch.setattr(journals, "_IDLE_SECONDS", 0.1)
+    before = writers()
+    first, second = write(journal, "a", *numbered(1)), write(journal, "b", *numbered(1))
+    first.close()
+    first.close()
+    time.sleep(0.4)
+    assert (writers(), opened(journal) > 0) == (before + 1, True)
+    second.close()
+    assert ended(lambda: writers() == before)
+    assert ended(lambda: opened(journal) == 0)
+    third = write(journal, "c", *numbered(1))
+    shutil.rmtree(journal.path.parent)
+    fourth = write(journal, "d", *numbered(1))
+    for book in (third, fourth):
+        book.close()
+    assert ended(lambda: writers() == before)
+    assert ended(lambda: opened(journal) == 0)
+    assert [record.run_id for record in journal.runs()] == ["d"]
+
+
+def test_what_cannot_be_opened_is_closed(journal: Journal) -> None:
+    """A file of a newer version leaves no descriptor behind."""
+    write(journal, "r", *numbered(1)).close()
+    with sqlite3.connect(journal.path) as db:
+        db.execute("PRAGMA user_version = 2")
+    db.close()
+    before, other = opened(journal), Journal(journal.path)
+    for _ in range(5):
+        with pytest.raises(JournalError):
+            other.writing()
+    assert opened(journal) == before
+
+
+def test_a_folder_deleted_during_a_run_fails_it(journal: Journal) -> None:
+    """As a full disk does: what would be written is nowhere."""
+    failures: list[JournalError] = []
+    book = write(journal, "r", *numbered(2), end=None, failures=failures)
+    shutil.rmtree(journal.path.parent)
+
+    async def more() -> None:
+        book.put(numbered(1, 3)[0])
+        await book.flush()
+        await asyncio.sleep(0)
+
+    engine().run(more())
+    assert "it was deleted or replaced while it was written to" in str(failures[0])
+    assert not journal.path.exists()
+
+
+@pytest.mark.parametrize("how", ["memory", "other", "same names"])
+def test_another_programs_database_is_left_alone(tmp_path: Path, how: str) -> None:
+    """Nothing is written into it, and it is said what to name."""
+    path = tmp_path / "x.db"
+    if how == "memory":
+        memory = AgentMemory(f"sqlite:///{path}")
+        memory.add_to_long_term("k", "v")
+        memory.close()
+    else:
+        with sqlite3.connect(path) as db:
+            db.executescript("CREATE TABLE runs (id); CREATE TABLE events (id);" if how == "same names" else "CREATE TABLE t (id)")
+        db.close()
+    before = path.read_bytes()
+    for look in (Journal(path).writing, Journal(path).runs):
+        with pytest.raises(JournalError, match="is a memory store" if how == "memory" else "a database of something else"):
+            look()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_no_right_to_write_says_what_to_type(unprivileged: Path, what: str) -> None:  # noqa: F811  # the fixture
+    """And what is there can still be looked at, without a folder or a file being made for it."""
+    journal = Journal(unprivileged / "runs.db")
+    write(journal, "r", *numbered(2), end=None).close()
+    journal.writing()._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert ended(lambda: not Path(f"{journal.path}-wal").exists())
+    if what == "file":
+        journal.path.chmod(0o400)
+    else:
+        unprivileged.chmod(0o500)
+    names = sorted(path.name for path in unprivileged.rglob("*"))
+    other = Journal(journal.path if what == "file" else unprivileged / "new.db")
+    with pytest.raises(JournalError, match=r"set UNIFIED_AGENTS_HOME to a folder .* journal: false") as caught:
+        other.writing()
+    assert str(other.path) in str(caught.value)
+    assert [record.status for record in Journal(journal.path).runs()] == ["interrupted"]
+    assert len(Journal(journal.path).events("r")) == 2
+    if what == "folder":
+        assert sorted(path.name for path in unprivileged.rglob("*")) == names
+
+
+def test_looking_makes_no_folder(tmp_path: Path) -> None:
+    """Not even the state folder."""
+    journal = open_journal("sqlite:///runs.db")
+    assert (journal.runs(), journal.has("r")) == ([], False)
+    assert not (tmp_path / ".unified_agents").exists()
+
+
+def test_the_home_folder_is_written_as_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a store and in UNIFIED_AGENTS_HOME, for both stores."""
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    assert open_journal("sqlite:///~/x.db").path == tmp_path / "me" / "x.db"
+    assert store_path("sqlite:///~/x.db") == tmp_path / "me" / "x.db"
+    monkeypatch.setenv("UNIFIED_AGENTS_HOME", "~/state")
+    assert open_journal("sqlite:///x.db").path == store_path("sqlite:///x.db") == tmp_path / "me" / "state" / "x.db"
+    assert state_folder() == tmp_path / "me" / "state"
+
+
+def test_deleting_leaves_other_journals_locks(journal: Journal) -> None:
+    """Of a run of the same name in the same folder; and what is deleted is deleted while it is held."""
+    other = Journal(journal.path.with_name("other.db"))
+    for book in (journal, other):
+        write(book, "r", *numbered(1))
+    with other.locked("r"):
+        journal.delete("r")
+        with pytest.raises(RunBusyError), Journal(other.path).locked("r"):
+            pass
+
+
+def test_a_lock_that_was_deleted_is_held_by_nobody(journal: Journal) -> None:
+    """Whoever had its file open takes the new one."""
+    write(journal, "r", *numbered(1))
+    with journal.locked("r"):
+        shutil.rmtree(journal.path.parent / "runs" / "r")
+        with journal.locked("r"), pytest.raises(RunBusyError), Journal(journal.path).locked("r"):
+            pass
+
+
+def test_waiting_for_a_lock_holds_up_no_loop(journal: Journal) -> None:
+    """Others' tasks go on meanwhile."""
+
+    async def waited() -> float:
+        longest, running = 0.0, asyncio.ensure_future(journal.lock("r"))
+        while not running.done():
+            began = time.monotonic()
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.monotonic() - began)
+        with pytest.raises(RunBusyError):
+            await running
+        return longest
+
+    with Journal(journal.path).locked("r"):
+        assert engine().run(waited()) < 0.08
 
 
 def test_every_process_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

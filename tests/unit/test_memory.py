@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ import pytest
 from unified_agents.errors import MemoryStoreError
 from unified_agents.memory import AgentMemory, Item, namespace, open_store, schema, words
 from unified_agents.memory.sqlite import SQLiteStore
+from unified_agents.memory.team import _within
+from unified_agents.tokens import family
 
 # The tables as version 1 made them.
 FIRST_SCHEMA = """
@@ -600,3 +603,15 @@ def test_the_memory_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
             exec(compile(block, "memory.md", "exec"), {"__name__": "page"})
             promised = [line.split("# ")[-1].strip() for line in block.splitlines() if line.startswith("print(")]
             assert capsys.readouterr().out.splitlines() == promised
+
+
+def test_one_item_that_cannot_fit_hides_no_other() -> None:
+    """An item whose key alone is too long is left out, wherever it stands; those after it are shown, as far as there is room."""
+    now = datetime.now(timezone.utc)
+    large = Item(1, "long_term", "low water", now, key="k" * 2000)
+    small = Item(2, "short_term", "low water at 6:12", now, agent="ann")
+    counter = family("openai/gpt-4o")
+    for items in ([large, small], [small, large]):
+        shown = _within(items, 64, counter)
+        assert (shown.items, "6:12" in shown.text, shown.tokens <= 64) == (1, True, True)
+    assert _within([large], 64, counter).text == ""

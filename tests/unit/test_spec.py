@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import jsonschema
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from unified_agents.memory import AgentMemory, open_store
 from unified_agents.spec import (
     AgentSpec,
     DelegationSpec,
@@ -151,6 +153,35 @@ def test_shorthands_are_written_out() -> None:
     off = team(memory=False, journal=False)
     assert (off.memory, off.journal) == (None, None)
     assert agent("a", model="openai/x") == agent("a", model=["openai/x"])
+
+
+class Half:
+    """A store that can do no more than look up."""
+
+    async def recall(self) -> None:
+        """See `MemoryStore`."""
+
+
+@pytest.mark.parametrize(
+    ("store", "told"),
+    [
+        (AgentMemory(":memory:"), "found an AgentMemory, expected what it is kept in: its `store`"),
+        (Half(), "found Half, which lacks add, items, forget, close; expected sqlite:///FILE"),
+        (7, "found int; expected sqlite:///FILE"),
+    ],
+)
+def test_what_is_no_memory_store_is_refused_at_once(store: Any, told: str) -> None:
+    """Not in the midst of a run; what an AgentMemory is kept in is one."""
+    with pytest.raises(ValidationError, match=re.escape(told)):
+        team(memory={"store": store})
+    assert team(memory={"store": open_store(":memory:")}).memory is not None
+
+
+def test_recall_has_room_for_something() -> None:
+    """Its heading alone takes 40 tokens."""
+    with pytest.raises(ValidationError, match="greater than or equal to 64"):
+        team(memory={"recall": {"tokens": 63}})
+    assert team(memory={"recall": {"tokens": 64}}).memory is not None
 
 
 def test_the_documented_defaults() -> None:

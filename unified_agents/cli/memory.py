@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
+from datetime import timezone
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from unified_agents.cli.output import clean, print_json
+from unified_agents.cli.output import clean, print_json, print_table
 from unified_agents.errors import SpecError
 from unified_agents.memory import AgentMemory, Item, Kind, namespace, open_store, store_path
 
@@ -129,10 +129,10 @@ class _Place(NamedTuple):
         """
         try:
             path = store_path(self.url)
-        except ValueError as error:
-            raise typer.BadParameter(f"--store: {error}") from None
+        except ValueError:
+            raise typer.BadParameter(f"--store: found {self.url!r}, expected sqlite:///FILE") from None
         if path is None:
-            raise typer.BadParameter("--store: a store in memory ends with its process, expected sqlite:///FILE")
+            raise typer.BadParameter(f"--store: found {self.url!r}, which ends with its process, expected sqlite:///FILE")
         if not make and _missing(path):
             return None
         return AgentMemory(open_store(self.url, semantic=searching and self.semantic), team=namespace(self.team), run="cli")
@@ -191,13 +191,12 @@ def _show(items: list[Item], as_json: bool, nothing: str) -> None:
     if not items:
         typer.echo(nothing)
         return
-    table = Table("id", "kind", "key", "text", "agent", "run", "when", box=None)
-    table.columns[3].overflow = "fold"
+    table = Table("id", "kind", "key", "text", "agent", "run", "when (UTC)", box=None)
     for item in items:
-        when = item.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
+        when = item.created_at.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M")
         cells = (str(item.id), item.kind, item.key or "", item.text, item.agent or "", item.run or "", when)
         table.add_row(*(escape(_line(cell)) for cell in cells))
-    Console(highlight=False).print(table)
+    print_table(table, "run")
 
 
 def _document(item: Item) -> dict[str, Any]:

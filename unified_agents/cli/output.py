@@ -8,17 +8,34 @@ import sys
 from typing import Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from unified_agents.errors import RunError, UnifiedAgentsError
 
+_OTHERS = 60  # room for the other columns
+_PIPE = 1_000_000
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def errors() -> Console:
     """The console on stderr."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_table(table: Table, unbroken: str) -> None:
+    """A table on stdout. The cells of one column are never cut or wrapped, and nothing is where stdout is no terminal."""
+    console = Console(highlight=False)
+    column = next(column for column in table.columns if column.header == unbroken)
+    column.no_wrap, column.overflow = True, "ignore"
+    longest = max((cell_len(str(cell)) for cell in column.cells), default=0)
+    for other in table.columns:
+        other.overflow = other.overflow if other is column else "fold"
+    column.min_width = longest
+    console.width = max(console.width, longest + _OTHERS) if console.is_terminal else _PIPE
+    console.print(table)
 
 
 def print_json(document: Any) -> None:

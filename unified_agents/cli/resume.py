@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unified_agents.cli.run import AllowImport, AsJson, Backend, EventsFile, Quiet, Settings, Strict, pairs, run_shown
+from unified_agents.cli.run import AllowImport, AsJson, Backend, EventsFile, EventsTo, Quiet, Settings, Shown, Strict, pairs, run_shown
+
+if TYPE_CHECKING:
+    from unified_agents.result import RunResult
 
 RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="The run; see: unified-agents runs list.")]
 Store = Annotated[str, typer.Option("--journal", metavar="URL", help="Where runs are recorded.")]
@@ -42,9 +45,10 @@ def resume(
     options = Options(backend=backend, strict=strict, settings=pairs(settings or (), "--set"), allow_imports=allow_import or ())
 
     how = Resuming(file, journal, accept_changes, repeat_unfinished, pairs(finished or (), "--finished"))
-    run_shown(
-        lambda shown: resumed(run_id, how, shown.reviewing(options), shown.listen, shown.cancelled.append),
-        as_json=as_json,
-        quiet=quiet,
-        events=events,
-    )
+
+    async def started(shown: Shown) -> RunResult:
+        shown.journal = journal
+        return await resumed(run_id, how, shown.reviewing(options), shown.listen, shown.cancelled.append)
+
+    events_to = EventsTo(events, other_than=[file or Path("team.yaml")], add=True)  # those of the earlier sessions stay
+    run_shown(started, as_json=as_json, quiet=quiet, events=events_to)

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
+from typing_extensions import Self
 
 from unified_agents.cli.output import print_json, print_output
 from unified_agents.cli.progress import RunProgress
@@ -75,16 +77,19 @@ def run(
 
     async def started(shown: Shown) -> RunResult:
         prepared = await in_thread(lambda: prepare(file, shown.reviewing(options)), "unified-agents-prepare")
+        if prepared.plan.team.journal is not None:
+            shown.journal = prepared.plan.team.journal.store
         return await execute(prepared, shown.listen, run_id, shown.cancelled.append)
 
-    run_shown(started, as_json=as_json, quiet=quiet, events=events)
+    run_shown(started, as_json=as_json, quiet=quiet, events=EventsTo(events, other_than=[file, inputs_file, record, replay]))
 
 
 class Shown:
     """What a run of the command line shows while it goes, and what it keeps for its end."""
 
-    def __init__(self, progress: RunProgress, events: TextIO | None) -> None:
+    def __init__(self, progress: RunProgress, events: EventsTo) -> None:
         self.progress, self._events = progress, events
+        self.journal = "sqlite:///runs.db"
         self.cancelled: list[RunResult] = []
         self.resumable: str | None = None
 
@@ -98,16 +103,62 @@ class Shown:
             self.resumable = event.run_id if event.resumable else None
         elif isinstance(event, JournalUnavailable):
             self.resumable = None
-        if self._events is not None:
-            self._events.write(json.dumps(event.to_dict(), ensure_ascii=False, default=str) + "\n")
-            self._events.flush()
+        self._events.write(event)
         self.progress.listen(event)
 
 
-def run_shown(work: Callable[[Shown], Coroutine[Any, Any, RunResult]], *, as_json: bool, quiet: bool, events: Path | None) -> None:
+class EventsTo:
+    """A file that events go to, one a line; none when there is no path. When it cannot be written any more, that is said once and the run goes on."""
+
+    def __init__(self, path: Path | None, *, other_than: Sequence[Path | None], add: bool = False) -> None:
+        self._path, self._other_than, self._add = path, [one for one in other_than if one is not None], add
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> Self:
+        """Open it.
+
+        Raises:
+            SpecError: it cannot be written, or is one that the run reads or writes itself.
+        """
+        path = self._path
+        if path is None or str(path) == "-":
+            self._file = sys.stderr if path is not None else None
+            return self
+        try:
+            for one in self._other_than:
+                if path.exists() and one.exists() and path.samefile(one):
+                    raise SpecError([Problem("--events", f"{path} is a file of the run itself: name another one")], "the arguments")
+            self._file = path.open("a" if self._add else "w", encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise SpecError([Problem("--events", f"{path} cannot be written: {error.strerror or error}")], "the arguments") from None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._close()
+
+    def write(self, event: Event) -> None:
+        """Add an event."""
+        if self._file is None:
+            return
+        try:
+            self._file.write(json.dumps(event.to_dict(), ensure_ascii=False, default=str) + "\n")
+            self._file.flush()
+        except OSError as error:
+            self._close()
+            with contextlib.suppress(OSError):
+                typer.echo(f"Events are not written any more: {self._path}: {error.strerror or error}. The run goes on.", err=True)
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None and file is not sys.stderr:
+            with contextlib.suppress(OSError):  # what is left cannot be written either
+                file.close()
+
+
+def run_shown(work: Callable[[Shown], Coroutine[Any, Any, RunResult]], *, as_json: bool, quiet: bool, events: EventsTo) -> None:
     """Run something with progress on stderr, events into a file and the result on stdout."""
-    with contextlib.ExitStack() as opened:
-        shown = Shown(RunProgress(quiet=quiet), _opened(events, opened))
+    with events:
+        shown = Shown(RunProgress(quiet=quiet), events)
         try:
             with shown.progress:
                 result = engine().run(work(shown))
@@ -128,21 +179,9 @@ def run_shown(work: Callable[[Shown], Coroutine[Any, Any, RunResult]], *, as_jso
 
 def _say_resumable(shown: Shown) -> None:
     if shown.resumable is not None:
-        typer.echo(f"Resume it with: unified-agents resume {shown.resumable}", err=True)
+        from unified_agents.journal import open_journal
 
-
-def _opened(path: Path | None, opened: contextlib.ExitStack) -> TextIO | None:
-    """The file that events go to.
-
-    Raises:
-        SpecError: it cannot be written.
-    """
-    if path is None or str(path) == "-":
-        return sys.stderr if path is not None else None
-    try:
-        return opened.enter_context(path.open("w", encoding="utf-8"))
-    except OSError as error:
-        raise SpecError([Problem("--events", f"{path} cannot be written: {error.strerror or error}")], "the arguments") from None
+        typer.echo(f"Resume it with: {open_journal(shown.journal).command(f'resume {shown.resumable}')}", err=True)
 
 
 def pairs(texts: Sequence[str], option: str) -> dict[str, str]:

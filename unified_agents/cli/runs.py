@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from unified_agents.cli.output import clean, print_json
+from unified_agents.cli.output import clean, print_json, print_table
 from unified_agents.cli.resume import RunId, Store
 from unified_agents.cli.run import AsJson, HtmlFile
 from unified_agents.errors import Problem, SpecError
+from unified_agents.events import BackendReplaced, Event, RunResumed, RunStarted, TaskCompleted, TaskFailed, TaskStarted
 
 if TYPE_CHECKING:
     from unified_agents.journal import Journal, RunRecord
@@ -32,9 +34,11 @@ def _journal(store: str) -> Journal:
 
 @app.callback(invoke_without_command=True)
 def _group(context: typer.Context, as_json: AsJson = False, journal: Store = "sqlite:///runs.db") -> None:
-    """What was run; without a command: list."""
+    """What was run; without a command: list. What is said before the command counts for it."""
     if context.invoked_subcommand is None:
         list_runs(as_json=as_json, journal=journal)
+    else:
+        context.default_map = {context.invoked_subcommand: {"as_json": as_json, "journal": journal}}
 
 
 @app.command("list")
@@ -50,7 +54,7 @@ def list_runs(
     elif not records:
         typer.echo("Nothing was run yet.", err=True)
     else:
-        Console(highlight=False).print(_table(records))
+        print_table(_table(records), "run")
 
 
 def _table(records: list[RunRecord]) -> Table:
@@ -75,14 +79,14 @@ def show(run_id: RunId, as_json: AsJson = False, html: HtmlFile = None, journal:
     if as_json:
         print_json({**record.to_dict(), "result": record.result, "events": [event.to_dict() for event in events]})
     else:
-        _print(record, len(events))
+        _print(book, record, events)
 
 
-def _print(record: RunRecord, events: int) -> None:
+def _print(book: Journal, record: RunRecord, events: Sequence[Event]) -> None:
     """One run as text."""
     console = Console(highlight=False)
-    console.print(_table([record]))
-    for name, task in (record.result or {}).get("tasks", {}).items():
+    print_table(_table([record]), "run")
+    for name, task in (_tasks(events) if record.result is None else record.result["tasks"]).items():
         console.print(
             f"\n[bold]{escape(clean(name))}[/] ({escape(clean(task['agent']))}): {task['status']} on {escape(clean(task['backend']))}"
         )
@@ -91,14 +95,38 @@ def _print(record: RunRecord, events: int) -> None:
         if task["error"] is not None:
             console.print(f"[red]{escape(clean(task['error']['type']))}[/]: {escape(clean(task['error']['message']))}", soft_wrap=True)
     if record.status in ("interrupted", "failed", "cancelled"):
-        typer.echo(f"\n{events} events. Finish it with: unified-agents resume {record.run_id}", err=True)
+        typer.echo(f"\n{len(events)} events. Finish it with: {book.command(f'resume {record.run_id}')}", err=True)
+    elif record.status == "unrecorded":
+        typer.echo(f"\n{len(events)} events. It went on after its journal had failed: it cannot be resumed.", err=True)
+
+
+def _tasks(events: Sequence[Event]) -> dict[str, dict[str, Any]]:
+    """The tasks of a run that has no result, as far as they came."""
+    tasks: dict[str, dict[str, Any]] = {}
+    backend = ""
+    for event in events:
+        if isinstance(event, (RunStarted, RunResumed)):
+            backend = event.backend
+        elif isinstance(event, BackendReplaced):
+            backend = event.replacement
+        elif isinstance(event, (TaskStarted, TaskCompleted, TaskFailed)):
+            made: dict[str, Any] = {"agent": event.agent, "backend": backend, "status": "unfinished", "output": None, "error": None}
+            if isinstance(event, TaskCompleted):
+                made.update(status="completed", output=event.output)
+            elif isinstance(event, TaskFailed):
+                made.update(status="failed", error={"type": event.error, "message": event.message})
+            tasks[event.task] = made
+    return tasks
 
 
 @app.command("delete")
-def delete(run_id: RunId, journal: Store = "sqlite:///runs.db") -> None:
+def delete(run_id: RunId, as_json: AsJson = False, journal: Store = "sqlite:///runs.db") -> None:
     """Delete a run with all that was kept of it."""
     _journal(journal).delete(run_id)
-    typer.echo(f"Deleted {run_id}.", err=True)
+    if as_json:
+        print_json({"deleted": [run_id]})
+    else:
+        typer.echo(f"Deleted {run_id}.", err=True)
 
 
 @app.command("prune")

@@ -15,7 +15,6 @@ Every team has a namespace of its own, which no other team reads; `namespace(nam
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from unified_agents.engine import engine
 from unified_agents.errors import MemoryStoreError
 from unified_agents.memory.vectors import Embedder, embedder_of
-from unified_agents.state import HOME_VARIABLE, is_run_id, state_folder
+from unified_agents.state import in_state_place, is_run_id, state_folder, state_place
 
 T = TypeVar("T")
 Kind = Literal["short_term", "long_term", "episode"]
@@ -246,7 +245,7 @@ def open_store(url: str, *, semantic: bool | Embedder = False) -> MemoryStore:
     from unified_agents.memory.sqlite import SQLiteStore
 
     path = store_path(url)
-    if path is not None and not Path(url.removeprefix(_FILE)).is_absolute():
+    if path is not None and state_place() in path.parents:
         state_folder()  # made as it should be, private and unknown to git
     return SQLiteStore(path, embedder_of(semantic))
 
@@ -261,7 +260,7 @@ def store_path(url: str) -> Path | None:
         return None
     if not url.startswith(_FILE) or len(url) == len(_FILE):
         raise ValueError(f"found {url!r}, expected sqlite:///FILE or :memory:")
-    return Path(os.environ.get(HOME_VARIABLE) or ".unified_agents").absolute() / url.removeprefix(_FILE)
+    return in_state_place(url.removeprefix(_FILE))
 
 
 __all__ = ["AgentMemory", "Embedder", "Item", "Kind", "MemoryStore", "MemoryStoreError", "namespace", "open_store", "store_path"]

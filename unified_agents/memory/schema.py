@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from pathlib import Path
 
 from unified_agents.errors import MemoryStoreError
 from unified_agents.memory.words import indexed
+from unified_agents.sqlite import in_wal_mode
 
 VERSION = 2
 BUSY_SECONDS = 30.0
@@ -50,7 +50,7 @@ def connect(path: Path | None) -> sqlite3.Connection:
     db = sqlite3.connect(path or ":memory:", timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         version = _looked_at(db, path)  # before anything is changed in what may be another program's file
-        _in_wal_mode(db)
+        in_wal_mode(db, BUSY_SECONDS)
         db.execute("PRAGMA synchronous = NORMAL")
         if version < VERSION:
             _migrate(db, path)
@@ -58,19 +58,6 @@ def connect(path: Path | None) -> sqlite3.Connection:
         db.close()
         raise
     return db
-
-
-def _in_wal_mode(db: sqlite3.Connection) -> None:
-    """SQLite does not wait for others while it changes the mode, which two processes may do to a new file at once."""
-    end = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > end:
-                raise
-            time.sleep(0.01)
 
 
 def _looked_at(db: sqlite3.Connection, path: Path | None) -> int:

@@ -21,23 +21,13 @@ from unified_agents.memory import Item, Kind
 from unified_agents.memory.schema import BUSY_SECONDS, connect
 from unified_agents.memory.vectors import Embedder, Meaning, fused
 from unified_agents.memory.words import indexed, ranked, words
+from unified_agents.sqlite import identity, reason
 
 T = TypeVar("T")
 
 _DEPTH = 50  # of each of the two rankings that become one
 _EVERY = frozenset(("short_term", "long_term", "episode"))
 _COLUMNS = "id, kind, text, created_at, key, agent, run, data, current"
-# What SQLite says, and what it means to the one who reads it.
-_REASONS = {
-    "database is locked": f"another process has been writing to it for longer than {BUSY_SECONDS:.0f} s",
-    "file is not a database": "it is not a database: name another file, or move this one away",
-    "malformed": "it is damaged: move it away, or put a copy in its place",
-    "disk is full": "there is no room left; what was being written is not kept, everything before it is",
-    "readonly": "it cannot be written",
-    "unable to open": "it cannot be opened",
-    "File exists": "what should be its folder is a file",
-    "Not a directory": "what should be its folder is a file",
-}
 
 
 class SQLiteStore:
@@ -144,7 +134,7 @@ class SQLiteStore:
             except (sqlite3.Error, OSError) as error:
                 if self._path is not None and "locked" not in str(error):
                     self._drop()  # the file may be another one, or well, by the next call
-                raise MemoryStoreError(f"the memory store {self._path or ':memory:'} failed: {_reason(error)}") from error
+                raise MemoryStoreError(f"the memory store {self._path or ':memory:'} failed: {reason(error, BUSY_SECONDS)}") from error
 
     def _own_lock(self) -> threading.Lock:
         """The lock of this process: a forked child must use neither its parent's, which may be held for ever, nor its connection."""
@@ -153,10 +143,10 @@ class SQLiteStore:
         return self._lock
 
     def _opened(self) -> sqlite3.Connection:
-        if self._connection is not None and _identity(self._path) != self._file:
+        if self._connection is not None and identity(self._path) != self._file:
             self._drop()  # it was deleted or replaced: what is written there now would be lost
         if self._connection is None:
-            self._connection, self._file = connect(self._path), _identity(self._path)
+            self._connection, self._file = connect(self._path), identity(self._path)
         return self._connection
 
     def _drop(self) -> None:
@@ -253,18 +243,3 @@ def _clean(text: str) -> str:
 def _item(row: tuple[Any, ...]) -> Item:
     number, kind, text, created, key, agent, run, data, current = row
     return Item(number, kind, text, datetime.fromisoformat(created), key, agent, run, json.loads(data), bool(current))
-
-
-def _identity(path: Path | None) -> tuple[int, int] | None:
-    """Which file it is that a path leads to now."""
-    try:
-        found = None if path is None else path.stat()
-    except FileNotFoundError:
-        return None
-    return None if found is None else (found.st_dev, found.st_ino)
-
-
-def _reason(error: Exception) -> str:
-    """Why it failed, for a person."""
-    said = getattr(error, "strerror", None) or str(error)
-    return next((reason for sign, reason in _REASONS.items() if sign in said), said)

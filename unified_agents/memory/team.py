@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from unified_agents import prompts
-from unified_agents.engine import in_thread
+from unified_agents.engine import in_thread, tamed
 from unified_agents.errors import MemoryStoreError
 from unified_agents.events import Event, MemoryUnavailable, ignore
 from unified_agents.memory import AgentMemory, Item, namespace
@@ -41,14 +42,18 @@ class Recalled:
 
 @dataclass
 class TeamMemory:
-    """One run's view of its team's memory, on the engine's loop. A store that fails ends the run, or only the memory where `required` is false."""
+    """One run's view of its team's memory, on the engine's loop. A store that fails ends the run, or only the memory where `required` is false.
+
+    It is not asked again once it has failed: one that is locked lets each call wait.
+    """
 
     spec: MemorySpec
     store: AgentMemory
     tasks: int
     """How many episodes of its own a run may have, which it does not recall."""
     emit: Callable[[Event], None] = ignore
-    available: bool = True
+    failure: MemoryStoreError | None = None
+    """What the store failed with first."""
     _recalled: dict[str, Recalled] = field(default_factory=dict)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -86,8 +91,12 @@ class TeamMemory:
     async def _items(self, query: str) -> list[Item]:
         """The best items, without what this very run's tasks brought: `context` alone says who sees that."""
         wanted, own = self.spec.recall.items, self.store.run
-        found = await self._kept(self.store.recall_async(query, wanted + self.tasks), [])
-        return [item for item in found if not (item.kind == "episode" and item.run == own)][:wanted]
+
+        async def found() -> list[Item]:
+            items = await self.store.recall_async(query, wanted + self.tasks)
+            return [item for item in items if not (item.kind == "episode" and item.run == own)][:wanted]
+
+        return await self._kept(found(), [])
 
     def tools(self, agent: str) -> tuple[Tool, ...]:
         """The tools by which an agent notes and looks up."""
@@ -138,37 +147,52 @@ class TeamMemory:
         await self._kept(self.store.store_episode_async(None, text, status=status, duration_s=round(duration_s, 3)), None)
 
     async def close(self) -> None:
-        """Let go of the store."""
+        """Let go of the store, unless it is the user's own; what was stored is kept already."""
         if isinstance(self.spec.store, str):
-            await self._kept(self.store.store.close(), None)
+            with contextlib.suppress(Exception):
+                await self.store.store.close()
 
     async def _kept(self, work: Awaitable[T], otherwise: T) -> T:
         """The result of some work on the store, or `otherwise` when the store failed and the run may go on without."""
-        if not self.available:
+        if self.failure is not None:
             if asyncio.iscoroutine(work):
                 work.close()
-            return otherwise
+            return self._without(otherwise)
         try:
-            return await work
-        except MemoryStoreError as error:
-            if self.spec.required:
-                raise
-            self.available = False
-            self.emit(MemoryUnavailable(error=str(error)))
-            return otherwise
+            return await tamed(work)
+        except Exception as error:  # noqa: BLE001  # a store of the user's own may raise anything
+            self._failed(error)
+        return self._without(otherwise)
+
+    def _failed(self, error: Exception) -> None:
+        if self.failure is not None:
+            return
+        if isinstance(error, MemoryStoreError):
+            self.failure = error
+        else:
+            said = f"the memory store {type(self.store.store).__name__} failed: {type(error).__name__}: {error}"
+            self.failure = MemoryStoreError(said)
+            self.failure.__cause__ = error
+        if not self.spec.required:
+            self.emit(MemoryUnavailable(error=str(self.failure)))
+
+    def _without(self, otherwise: T) -> T:
+        assert self.failure is not None
+        if self.spec.required:
+            raise MemoryStoreError(str(self.failure)) from self.failure.__cause__
+        return otherwise
 
 
 def _within(items: Sequence[Item], tokens: int, counter: Family) -> Recalled:
-    """The items that fit into some tokens, best first; the one that does not fit whole is shortened, the rest is left out."""
+    """The items that fit into some tokens, best first; one that does not fit whole is shortened, or left out where too little of it would be left."""
     kept: list[Item] = []
     for item in items:
         used = counter.count(prompts.memory_text([*kept, item]))
         room = tokens - used + counter.count(item.text) - _SEAMS
         if used > tokens and room >= _LEAST:
             item = replace(item, text=shorten(item.text, room, counter))
-        if counter.count(prompts.memory_text([*kept, item])) > tokens:
-            break
-        kept.append(item)
+        if counter.count(prompts.memory_text([*kept, item])) <= tokens:
+            kept.append(item)
     text = prompts.memory_text(kept)
     return Recalled(text, len(kept), counter.count(text) if text else 0)
 

@@ -2,17 +2,19 @@
 
 Outermost first:
 
-1. the user's own layers see the request as the conversation made it, and the answer that counts;
-2. `Fallback` asks the next model when one fails for good, and waits while every circuit is open;
-3. `TokenWindow` keeps the request within the model's window; inside Fallback, because another model has another one;
-4. `Retry` asks the same model again; inside Fallback, because another model starts afresh;
-5. `Budget`, where the team has one, checks what each attempt may take and counts what it took; inside Retry, since attempts cost, and since it must know
+1. `Replay`, in a run that is written down, answers a call that an earlier session recorded, before anything is spent;
+2. `Recall`, in a team with memory, adds what is remembered about the task;
+3. the user's own layers see the request with what was recalled, and the answer that counts;
+4. `Fallback` asks the next model when one fails for good, and waits while every circuit is open;
+5. `TokenWindow` keeps the request within the model's window; inside Fallback, because another model has another one;
+6. `Retry` asks the same model again; inside Fallback, because another model starts afresh;
+7. `Budget`, where the team has one, checks what each attempt may take and counts what it took; inside Retry, since attempts cost, and since it must know
    the model; outside RateLimit, so that a call that does not fit takes nothing of the provider's limits. Its error is neither retried nor fallen back;
-6. `RateLimit` holds calls back; outside the breaker, else callers that queued while it was closed would still hit a dead model;
-7. `CircuitBreaking` leaves a failing model alone;
-8. `around_attempt`, where it is given, sees each attempt as a whole: `ChatSpans`, where the process is traced;
-9. `Timeout` ends one attempt;
-10. `Trace` sees every attempt; innermost, so what it counts is requests.
+8. `RateLimit` holds calls back; outside the breaker, else callers that queued while it was closed would still hit a dead model;
+9. `CircuitBreaking` leaves a failing model alone;
+10. `around_attempt`, where it is given, sees each attempt as a whole: `ChatSpans`, where the process is traced;
+11. `Timeout` ends one attempt;
+12. `Trace` sees every attempt; innermost, so what it counts is requests.
 
 A middleware is a frozen dataclass whose fields are its options::
 

@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from unified_agents.chat_models import ChatRequest, ChatResponse
+from unified_agents.chat_models import ChatRequest, ChatResponse, Usage
 from unified_agents.clock import clock
 from unified_agents.engine import in_thread
 from unified_agents.errors import CircuitOpenError
-from unified_agents.events import CallWaited, Event, ignore
+from unified_agents.events import CallWaited, Event, UsageAssumed, ignore
 from unified_agents.middleware import CallNext
+from unified_agents.recorded import call_key
 from unified_agents.spending import Spending, Spent
 from unified_agents.tokens import PER_MESSAGE, PER_REPLY, Family, family, message_tokens, tools_tokens
 
@@ -67,12 +68,22 @@ class Budget:
             self.emit(CallWaited(task=request.task, agent=request.agent, model=request.model.model, delay_s=waited, reason=reason))
 
     async def _used(self, request: ChatRequest, response: ChatResponse) -> Spent:
-        """What a call took; what its provider does not report counts as what it may have been."""
+        """What a call took; what its provider does not report counts as what it may have been, and is said, so that a resumed run knows."""
         limits, (taken, given) = self.spending.limits, (response.usage.input_tokens, response.usage.output_tokens)
         if limits.tokens is None and limits.usd is None:
             return Spent(model_calls=1)
+        if taken is not None and given is not None:
+            return self.spending.of(request.model, taken, given)
         taken = await request_tokens(request) if taken is None else taken
-        return self.spending.of(request.model, taken, request.model.answer_tokens if given is None else given)
+        given = request.model.answer_tokens if given is None else given
+        cost = self.spending.prices.cost(request.model, Usage(taken, given))
+        self.emit(
+            UsageAssumed(
+                task=request.task, agent=request.agent, key=call_key(request), model=request.model.model, attempt=request.attempt,
+                input_tokens=taken, output_tokens=given, cost_usd=cost,
+            )
+        )  # fmt: skip
+        return self.spending.of(request.model, taken, given)
 
 
 def largest_size(request: ChatRequest) -> int:

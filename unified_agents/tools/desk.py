@@ -14,7 +14,7 @@ import jsonschema
 import referencing.jsonschema
 
 from unified_agents.chat_models import Message, ToolCall, monotonic
-from unified_agents.engine import tamed, within
+from unified_agents.engine import begun, within
 from unified_agents.errors import LimitExceededError, RunError, ToolError
 from unified_agents.events import Event, ToolCalled, ToolStarted
 from unified_agents.recorded import confirmation_key, tool_keys
@@ -125,7 +125,7 @@ class ToolDesk:
             return STOPPED
         if taken.result is None:
             if taken.running is None:
-                taken.running = asyncio.ensure_future(tamed(self._run(taken)))
+                taken.running = begun(self._run(taken))
             taken.result = await asyncio.shield(taken.running)
         return taken.result
 

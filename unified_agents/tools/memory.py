@@ -5,6 +5,9 @@ from __future__ import annotations
 from unified_agents.spec import TeamSpec
 from unified_agents.tools import Run, Tool
 
+_LONGEST_TEXT, _LONGEST_KEY = 4000, 200  # characters: what recall can still show
+_SAYS_SOMETHING = r"\S"
+
 REMEMBER, RECALL = MEMORY_TOOLS = ("remember", "recall")
 
 
@@ -16,10 +19,18 @@ def uses_memory_tools(team: TeamSpec, agent: str) -> bool:
 def memory_tools(remember: Run, recall: Run) -> tuple[Tool, ...]:
     """The two tools; what they do is given, since it needs a run."""
     note = {
-        "text": {"type": "string", "minLength": 1, "description": "What to remember, so that it can be understood from this text alone"},
+        "text": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": _LONGEST_TEXT,
+            "pattern": _SAYS_SOMETHING,
+            "description": "What to remember, so that it can be understood from this text alone",
+        },
         "key": {
             "type": "string",
             "minLength": 1,
+            "maxLength": _LONGEST_KEY,
+            "pattern": _SAYS_SOMETHING,
             "description": "A short name, for a fact that later runs should know too; left out, it is kept for this run alone. "
             "The same name again replaces the fact",
         },

@@ -39,6 +39,7 @@ TOLD: Mapping[type[Event], Sequence[str]] = {
     events.ReviewDecided: ("kind", "approved"),
     events.TaskReassigned: ("task", "agent", "failed", "error"),
     events.TaskSkipped: ("task", "because_of"),
+    events.UsageAssumed: ("model", "attempt", "input_tokens", "output_tokens"),
     events.WorkDelegated: ("coworker", "tool"),
 }
 """What is said of events that begin and end nothing, as span events: names, numbers and kinds, no text that anybody wrote."""

@@ -400,3 +400,58 @@ def test_a_store_of_ones_own(server: ScriptedServer, backend: str) -> None:
     assert not store.closed
     with pytest.raises(SpecError, match=r"memory\.semantic"):
         run_team(team(server, memory={"store": store, "semantic": True}), backend=backend)
+
+
+class Failing(Elsewhere):
+    """One of whose methods raises an error of its own."""
+
+    def __init__(self, when: str) -> None:
+        super().__init__()
+        self.asked = 0
+        setattr(self, when, self._gone)
+
+    async def _gone(self, *_arguments: Any, **_options: Any) -> Any:
+        self.asked += 1
+        raise ConnectionError("redis is gone")
+
+
+@pytest.mark.parametrize("required", [True, False])
+@pytest.mark.parametrize("when", ["items", "recall", "add"])
+def test_a_store_of_ones_own_that_fails(server: ScriptedServer, backend: str, when: str, required: bool) -> None:
+    """Whatever it raises is our error with its words and itself as the cause, in the result and in an event; it is not asked again."""
+    store = Failing(when)
+    events: list[Event] = []
+    server.reply("MARK", note("x"), "done")
+    result, error = _outcome(team(server, memory={"store": store, "required": required}), backend, events)
+    assert store.asked == 1
+    said = "the memory store Failing failed: ConnectionError: redis is gone"
+    if required:
+        assert type(error) is MemoryStoreError
+        assert isinstance(error.__cause__, ConnectionError)
+        assert (str(error), result.status) == (said, "failed")
+        assert result.error is not None
+        assert (result.error.type, events[-1].type) == ("MemoryStoreError", "RunFailed")
+    else:
+        assert result.status == "completed"
+        assert [event.error for event in events if isinstance(event, MemoryUnavailable)] == [said]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ({"text": " "}, "text"),
+        ({"text": "x" * 4001}, "text"),
+        ({"text": "x", "key": " "}, "key"),
+        ({"text": "x", "key": "k" * 201}, "key"),
+        ({"text": "x" * 4000, "key": "k" * 200}, None),
+    ],
+)
+def test_what_cannot_be_shown_again_is_not_remembered(
+    server: ScriptedServer, backend: str, arguments: dict[str, str], fault: str | None
+) -> None:
+    """White space, and texts and keys without end: the model is told, and nothing is stored."""
+    server.reply("MARK", Reply(tool_calls=[call("remember", arguments)]), "done")
+    run_team(team(server), backend=backend)
+    told = result_of(server.requests[1])
+    assert told == "Remembered." if fault is None else f"the arguments of remember are wrong: {fault}" in told
+    assert len(AgentMemory(team="tides").recall("x" * 4000, kinds=("short_term", "long_term"))) == (fault is None)

@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 
-from unified_agents import AgentSpec, ChatResponse, RunError, ScriptedModel, TaskSpec, TeamSpec, run_team
+from unified_agents import AgentSpec, ChatResponse, RunError, ScriptedModel, SpecError, TaskSpec, TeamSpec, run_team
+from unified_agents.errors import Problem, TaskError
+from unified_agents.events import Event
+from unified_agents.journal import open_journal
 from unified_agents.testing import Reply, ScriptedServer
+from unified_agents.tools.loading import Toolbox
 
 AGENT = AgentSpec(name="a", role="R", goal="G")
 
@@ -137,3 +141,28 @@ def test_a_nested_blocking_run_says_what_to_write(backend: str) -> None:
         return await call_next(request)
 
     assert "run_team_async" in str(failed(backend, ScriptedModel(["x"]), middleware=[nested]))
+
+
+@pytest.mark.parametrize("kind", [OSError, SpecError])
+def test_whatever_ends_a_run_is_said_and_written_down(backend: str, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]) -> None:
+    """An error that nobody foresaw is one of ours, with the original as its cause: with an event, a result and its end in the journal."""
+
+    async def opened(_: Toolbox) -> Any:
+        raise OSError("no more files") if kind is OSError else SpecError([Problem("tools", "two of one name")])
+
+    monkeypatch.setattr(Toolbox, "open", opened)
+    events: list[Event] = []
+    with pytest.raises((TaskError, SpecError)) as caught:
+        run_team(team(), backend=backend, models={"default": ScriptedModel(["x"])}, run_id="r", on_event=events.append)
+    error = caught.value
+    assert isinstance(error, TaskError) == (kind is OSError)
+    if isinstance(error, TaskError):
+        assert str(error) == "the run failed: OSError: no more files"
+        assert isinstance(error.__cause__, OSError)
+        assert error.result is not None
+        assert error.result.status == "failed"
+    assert events[-1].type == "RunFailed"
+    record = open_journal("sqlite:///runs.db").run("r")
+    assert record.status == "failed"
+    assert record.result is not None
+    assert record.result["error"]["type"] == type(error).__name__

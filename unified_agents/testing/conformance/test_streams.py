@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
-from collections.abc import AsyncGenerator
+import warnings
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from unified_agents import AgentSpec, RunError, SpecError, TaskSpec, TeamSpec, resume_run, run_team, stream_team, stream_team_sync
 from unified_agents.errors import APIConnectionError, APITimeoutError, BadResponseError
 from unified_agents.events import Dispatcher, Event, ModelCalled, RunCompleted, RunFailed, RunStarted, TextStreamed, ToolCalled
+from unified_agents.journal import open_journal
 from unified_agents.testing import Reply, ScriptedServer, call
 
 TEXT = "Tide pools are small worlds"
@@ -214,6 +217,47 @@ def test_leaving_the_stream_cancels_the_run(server: ScriptedServer, backend: str
         assert isinstance(event, RunStarted)
         break
     assert len(server.requests) == 2
+
+
+def test_leaving_it_at_any_moment_is_quiet(server: ScriptedServer, backend: str) -> None:
+    """No work that was given up before it began warns that nobody awaited it."""
+    server.reply("MARK", Reply(text=TEXT, delay=0.05), forever=True)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for turn in range(12):
+            for event in stream_team_sync(team(server, journal=False), backend=backend):
+                if event.type == ("TaskStarted", "AgentStarted", "RunStarted")[turn % 3]:
+                    break
+        gc.collect()
+    assert not [str(one.message) for one in told if "never awaited" in str(one.message)]
+
+
+def test_a_loop_that_is_closed_ends_the_run(server: ScriptedServer, backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody will take what comes: no traceback for each event, and no further request."""
+    ann = AgentSpec(name="ann", role="Worker")
+    tasks = [TaskSpec(name=f"t{n}", description=f"MARK {n}", agent=ann, after=[f"t{n - 1}"] if n else []) for n in range(4)]
+    server.reply("MARK", Reply(text=TEXT, delay=0.3), forever=True)
+    loop = asyncio.new_event_loop()
+    stream = stream_team(team(server, tasks=tasks), backend=backend)
+
+    async def begin() -> str:
+        return (await anext(stream)).run_id
+
+    run_id, book = loop.run_until_complete(begin()), open_journal("sqlite:///runs.db")
+    until(lambda: bool(server.requests))
+    loop.close()
+    until(lambda: book.run(run_id).status != "running")
+    assert book.run(run_id).status == "cancelled"
+    assert len(server.requests) < 4
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until it is so, ten seconds at most."""
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_a_slow_consumer_does_not_slow_the_run(server: ScriptedServer, backend: str) -> None:

@@ -153,6 +153,8 @@ class RunError(UnifiedAgentsError):
 
     task: str | None = None
     result: RunResult | None = None
+    advice: str | None = None
+    """What to type next, where the command line knows it."""
 
     def to_dict(self) -> dict[str, Any]:
         """As in a result's `error`: with the task's name."""

@@ -4,8 +4,8 @@
 # **What.** Retries, a circuit breaker and fallback models stand around every model call. They are
 # on by default and the same on every backend.
 #
-# **Why.** Providers refuse, drop connections and run out of quota. Frameworks answer that with
-# many requests, or with none.
+# **Why.** Providers refuse, drop connections and run out of quota. One framework by itself answers a
+# single refusal with 27 requests, as the end of this lesson shows.
 #
 # `ScriptedServer` is a small server on this machine that speaks OpenAI's protocol and fails on
 # demand. Delays are set short so that the lesson is, too.
@@ -237,7 +237,7 @@ plt.show()
 # %% [markdown]
 # ## What to try next
 #
-# * Put `Reply(status=401)` into `FAULTS`: a wrong key is asked once, and the message names it.
+# * Put `Reply(status=401)` first into `FAULTS`: a wrong key is not tried again, and the run fails.
 # * Set `"max_attempts": 2` in `SHORT`: the run fails, and `error.result` says what was completed.
 # * Give the clerk a `fallback` agent, or the team a `fallback_backend`.
 # * All rules in one table: [docs/fault-tolerance.md](../docs/fault-tolerance.md).

@@ -53,12 +53,14 @@ def ask(question, backend, *answers):
     return model.requests
 
 
+# %%
 from unified_agents import ChatResponse, ToolCall
 
 note = ToolCall("1", "remember", '{"key": "low water", "text": "6:40 at Brest"}')
 learnt = ChatResponse("", "openai/gpt-4o-mini", tool_calls=(note,))
 ask("Look up low water.", "crewai", learnt, "Noted.")
 
+# %%
 (request,) = ask("When is low water at Brest?", "autogen", "At 6:40.")
 print(request.messages[-1]["content"])
 
@@ -132,7 +134,7 @@ _, axes = plt.subplots(figsize=(7, 3), layout="constrained")
 for (name, (sizes, _)), mark in zip(found.items(), "os^", strict=True):
     axes.plot(range(1, len(sizes) + 1), sizes, marker=mark, markersize=4, label=name)
 axes.axhline(LIMIT - 200, color="black", linestyle="--", linewidth=0.8)
-axes.text(25, LIMIT - 170, "the limit, less 200 tokens for the answer", ha="right", fontsize=8)
+axes.text(25, LIMIT - 110, "the limit, less 200 tokens for the answer", ha="right", fontsize=8)
 axes.set(xlabel="request", ylabel="tokens", ylim=0)
 axes.legend(frameon=False)
 axes.spines[["top", "right"]].set_visible(False)
@@ -174,8 +176,8 @@ print([message["content"] for message in kept][:4])
 # %% [markdown]
 # ## What to try next
 #
-# * Ask `memory.recall("kilometres or miles")` with `AgentMemory(..., semantic=True)`: it finds the
-#   metric units by meaning (`pip install 'unified-agents[semantic]'`).
+# * Ask `memory.recall("kilometres or miles")`: no word fits. With `AgentMemory(..., semantic=True)`
+#   the meaning does (`pip install 'unified-agents[semantic]'`).
 # * Leave `store` out: the file is `.unified_agents/memory.db`, and the next process knows it, too.
 # * Lower `LIMIT` to 400 and see what is shortened, not only dropped.
 # * More: [docs/memory.md](../docs/memory.md), [docs/team-file.md](../docs/team-file.md).

@@ -4,13 +4,15 @@
 # **What.** Who does a task that names no agent, how one agent hands work to another, and how a
 # hierarchy passes it down.
 #
-# **Why.** Frameworks let a model pick a coworker by a free text, and a failed coworker can pass for
-# a good answer. Here the edges are declared, checked before the run, and every exchange is kept.
+# **Why.** In CrewAI's own delegation an unknown coworker, or one that failed, comes back as ordinary
+# text, and the task counts as done. Here the edges are declared and checked before the run, and
+# every exchange is kept.
 
 # %% [markdown]
 # ## Who does what
 #
-# Four strategies. None of them asks a model, so the plan is the same every time.
+# Four strategies. None of them asks a model, so the plan is the same every time. In the picture
+# eve is the manager of the hierarchy.
 
 # %%
 from unified_agents import AgentSpec, TaskSpec, assign_tasks

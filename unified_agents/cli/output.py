@@ -66,3 +66,5 @@ def print_error(error: UnifiedAgentsError) -> None:
         for name, task in error.result.tasks.items():
             by_status.setdefault(task.status, []).append(name)
         console.print(escape("; ".join(f"{status}: {', '.join(names)}" for status, names in by_status.items())))
+    if error.advice is not None:
+        console.print(escape(error.advice))

@@ -165,11 +165,11 @@ def run_shown(work: Callable[[Shown], Coroutine[Any, Any, RunResult]], *, as_jso
         except KeyboardInterrupt:
             if as_json and shown.cancelled:
                 print_json(shown.cancelled[0].model_dump(mode="json"))
-            _say_resumable(shown)
+            if (said := _how_to_resume(shown)) is not None:
+                typer.echo(said, err=True)
             raise
         except RunError as error:
-            if error.result is not None:
-                _say_resumable(shown)
+            error.advice = _how_to_resume(shown) if error.result is not None else None
             raise
     if as_json:
         print_json(result.model_dump(mode="json"))
@@ -177,11 +177,12 @@ def run_shown(work: Callable[[Shown], Coroutine[Any, Any, RunResult]], *, as_jso
         print_output(str(result))
 
 
-def _say_resumable(shown: Shown) -> None:
-    if shown.resumable is not None:
-        from unified_agents.journal import open_journal
+def _how_to_resume(shown: Shown) -> str | None:
+    if shown.resumable is None:
+        return None
+    from unified_agents.journal import open_journal
 
-        typer.echo(f"Resume it with: {open_journal(shown.journal).command(f'resume {shown.resumable}')}", err=True)
+    return f"Resume it with: {open_journal(shown.journal).command(f'resume {shown.resumable}')}"
 
 
 def pairs(texts: Sequence[str], option: str) -> dict[str, str]:

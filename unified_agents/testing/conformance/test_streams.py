@@ -320,7 +320,11 @@ def test_a_slow_listener_gets_every_event(server: ScriptedServer, backend: str) 
 def test_a_listener_that_stands_still_is_left(caplog: pytest.LogCaptureFixture) -> None:
     """After its patience, with the number of events that were not delivered."""
     stuck = threading.Event()
-    dispatcher = Dispatcher(lambda _event: stuck.wait() and None)
+
+    def listen(_event: Event) -> None:
+        stuck.wait()
+
+    dispatcher = Dispatcher(listen)
     for _ in range(3):
         dispatcher.put(RunCompleted(duration_s=0.0))
     dispatcher.close(patience=0.1)

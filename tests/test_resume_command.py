@@ -121,11 +121,11 @@ def test_events_of_both_sessions_are_one_row(file: Path, server: ScriptedServer,
     assert shown["events"] == lines
 
 
-@pytest.mark.parametrize("backend", [[], ["--backend", "crewai"]])
-def test_resume_json_is_the_contracts_shape(file: Path, server: ScriptedServer, cli: Run, backend: list[str]) -> None:
+@pytest.mark.parametrize("options", [[], ["--backend", "crewai"]])
+def test_resume_json_is_the_contracts_shape(file: Path, server: ScriptedServer, cli: Run, options: list[str]) -> None:
     """One document: the result of both sessions, each task with where it ran. A completed run gives the same again."""
     run_id = failed(cli, server)
-    code, out, err = cli("resume", run_id, "--json", *backend)
+    code, out, err = cli("resume", run_id, "--json", *options)
     result = json.loads(out)
     assert (code, err, result["status"], result["output"], result["run_id"], result["resumed_from"]) == (
         0,
@@ -135,7 +135,7 @@ def test_resume_json_is_the_contracts_shape(file: Path, server: ScriptedServer, 
         run_id,
         run_id,
     )
-    assert [task["backend"] for task in result["tasks"].values()] == ["autogen", "crewai" if backend else "autogen"]
+    assert [task["backend"] for task in result["tasks"].values()] == ["autogen", "crewai" if options else "autogen"]
     assert result["usage"]["model_calls"] == 3
     assert len(server.requests) == 3
     code, out, _ = cli("resume", run_id, "--json")

@@ -80,6 +80,12 @@ class Case:
     people: Sequence[Any] | Mapping[str, Any] = ()
     cancel: bool = False
 
+    @property
+    def at_once(self) -> bool:
+        """Whether coworkers work at the same time: a failure of one ends the others, so it comes when they have answered."""
+        replies = [reply for says in self.says.values() for reply in says if isinstance(reply, Reply)]
+        return any(sum(wanted["function"]["name"] == DELEGATE for wanted in reply.tool_calls) > 1 for reply in replies)
+
 
 def agent(name: str, **fields: Any) -> AgentSpec:
     """An agent whose role is its name."""
@@ -359,7 +365,8 @@ def positions(case: Case) -> Iterator[tuple[str, int]]:
 def with_stop(case: Case, name: str, number: int) -> dict[str, Sequence[str | Reply]]:
     """The script with one request not answered the first time."""
     says = dict(case.says)
-    says[name] = [*says[name][:number], LATE if case.cancel else STOP, *says[name][number:]]
+    stop = LATE if case.cancel else replace(STOP, delay=0.5 if case.at_once else 0.0)
+    says[name] = [*says[name][:number], stop, *says[name][number:]]
     return says
 
 

@@ -32,6 +32,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 # What takes minutes: 200 kills a backend (`make test` does 20).
 test-long: $(INSTALLED)
 	UNIFIED_AGENTS_KILLS=200 $(BIN)/pytest -s tests/test_kill.py
+	UNIFIED_AGENTS_LONG=1 $(BIN)/pytest -n 2 --dist loadgroup --timeout 900 tests/test_stranger.py unified_agents/testing/conformance/test_resume.py
 
 # The conformance suite on the lowest and the highest supported version of every framework, each in an environment of its own.
 test-versions: $(INSTALLED)

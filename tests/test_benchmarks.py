@@ -32,8 +32,9 @@ def results() -> dict[str, Any]:
 def test_a_benchmark_runs_and_yields_ratios(results: dict[str, Any], name: str) -> None:
     """Ours and hand-written stand beside each other, each with a positive ratio or as the base of its case."""
     rows = results[name]["rows"]
-    assert {"unified", "handwritten"} <= {row["variant"].split(".")[0] for row in rows}
-    assert all(row["ratio"] is None or row["ratio"] > 0 for row in rows)
+    beside = {"unified"} if name == "journal" else {"unified", "handwritten"}  # the journal is measured beside the same run without it
+    assert beside <= {row["variant"].split(".")[0].split(",")[0] for row in rows}
+    assert name == "journal" or all(row["ratio"] is None or row["ratio"] > 0 for row in rows)  # a difference of two times may be below 0
     bases = [row["case"] for row in rows if row["ratio"] is None]
     assert bases == [] if name in ("graph", "faults") else bases == list(dict.fromkeys(row["case"] for row in rows))
 

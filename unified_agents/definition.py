@@ -36,8 +36,8 @@ def _named(value: Any) -> Any:
         return [_named(item) for item in value]
     if isinstance(value, type) and hasattr(value, "model_json_schema"):
         return json_schema(value)
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
+    if type(value).__module__ == TeamSpec.__module__:  # a part of the spec; a tool object of a framework may hold code
+        return _plain(value)
     if callable(value) or not isinstance(value, (str, int, float, bool, Mapping, type(None))):
         return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', getattr(value, 'name', type(value).__name__))}"
     return value

@@ -6,7 +6,7 @@
     count_tokens([{"role": "user", "content": "Tide pools"}], "openai/gpt-4o")    # messages, with what their frame costs
 
 Exact: OpenAI's models (o200k, cl100k), Llama 3, Qwen 2 and 3. Others are OpenAI's o200k count times a factor measured on English, code and Asian texts:
-Claude 1.2, Gemini 1.1, Mistral 1.15, unknown ones 1.2; expect ±15% there. A provider's own numbers correct the factor while a run goes on.
+Claude 1.2, Gemini 1.1, Mistral 1.15, unknown ones 1.2; expect ±15% there.
 """
 
 from __future__ import annotations

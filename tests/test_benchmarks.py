@@ -27,6 +27,7 @@ def results() -> dict[str, Any]:
     return {result["benchmark"]: result for result in json.loads(done.stdout)}
 
 
+@pytest.mark.xdist_group("benchmarks")  # they are run once, for all of these tests
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_benchmark_runs_and_yields_ratios(results: dict[str, Any], name: str) -> None:

@@ -65,7 +65,10 @@ def test_it_passes_the_conformance_suite(installed: dict[str, str], tmp_path: Pa
     shorter = (
         []
         if os.environ.get("UNIFIED_AGENTS_LONG")
-        else ["-k", "not two_sessions and not two_backends and not test_teamwork and not token_window"]
+        else [
+            "-k",
+            "not test_resume and not test_teamwork and not token_window and not test_compare and not test_budget and not test_robust",
+        ]
     )
     done = python(installed, *SUITE, f"--rootdir={tmp_path}", *shorter)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]

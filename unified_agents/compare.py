@@ -340,7 +340,7 @@ def compare_backends(
         settings=settings or {},
         allow_imports=allow_imports,
     )
-    kept = Recording(Path(record)) if record is not None else None
+    kept = Recording.opened(Path(record)) if record is not None else None
     return engine().run(_compare(team, list(backends), _rows(inputs), repeat, options, list(scorers), kept, on_run))
 
 
@@ -416,7 +416,7 @@ def _clean(prepared: Prepared, kept: Recording | None) -> Prepared:
     copied = team.model_copy(update={"journal": None, "memory": memory})
     models = prepared.models
     if kept is not None:
-        tape = kept.tape(prepared.values)
+        tape = kept.tape(prepared.values, afresh=True)
         models = {alias: tape.recorder(model) for alias, model in models.items()}
     return replace(prepared, plan=replace(prepared.plan, team=copied), models=models)
 

@@ -27,6 +27,7 @@ class Recording:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.answers: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+        self._begun: set[str] = set()
 
     @classmethod
     def load(cls, path: Path) -> Recording:
@@ -74,10 +75,11 @@ class Recording:
             raise SpecError([Problem("record", f"{self.path} cannot be written: {error.strerror or error}")]) from None
 
     def tape(self, inputs: Mapping[str, str], *, afresh: bool = False) -> Tape:
-        """The answers of a run with these inputs; `afresh` forgets those that there are."""
+        """The answers of a run with these inputs; `afresh` forgets those that the file held, not those of another run that is being recorded."""
         scope = digest(dict(inputs))
-        if afresh:
+        if afresh and scope not in self._begun:
             self.answers.pop(scope, None)
+        self._begun.add(scope)
         return Tape(self.answers.setdefault(scope, {}), self.path)
 
 

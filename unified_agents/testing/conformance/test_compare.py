@@ -225,3 +225,20 @@ def test_what_cannot_be_compared(server: ScriptedServer, backends: list[str], re
     """No backend, one twice, or no run."""
     with pytest.raises(ValueError, match="expected names that differ"):
         compare_backends(team(server.model()), backends, repeat=repeat)
+
+
+def test_a_recorded_comparison_adds_to_its_file(server: ScriptedServer, backend: str) -> None:
+    """Answers of other inputs stay, those of the same are made anew and served to all backends; a file of something else is not overwritten."""
+    both = [another(backend), backend]
+    server.reply("HANDED", "helped", forever=True).reply("ONE", "first", forever=True).reply("TWO a", "old", "new", "newer").reply(
+        "TWO b", "other", "other"
+    )
+    run_team(team(server.model()), {"x": "a"}, backend=backend, record=FILE)
+    compare_backends(team(server.model()), both, inputs={"x": "b"}, record=FILE)
+    compare_backends(team(server.model()), both, inputs={"x": "a"}, record=FILE)
+    for inputs, said in (({"x": "a"}, "new"), ({"x": "b"}, "other")):
+        assert run_team(team("openai/gpt-4o-mini"), inputs, backend=backend, replay=FILE).output == said
+    Path("mine.json").write_text("[]")
+    with pytest.raises(SpecError, match="holds no recorded answers"):
+        compare_backends(team(server.model()), both, record="mine.json")
+    assert Path("mine.json").read_text() == "[]"

@@ -15,7 +15,7 @@ from unified_agents.memory.team import TeamMemory
 from unified_agents.middleware import Middleware
 from unified_agents.model_choice import Models
 from unified_agents.plan import Plan
-from unified_agents.preparation import Options, Team, prepare
+from unified_agents.preparation import Options, Shared, Team, prepare
 from unified_agents.review import Reviewer
 from unified_agents.state import new_run_id
 from unified_agents.tools.loading import Toolbox
@@ -74,7 +74,7 @@ def compile_team(
     offered = engine().run(prepared.toolbox.open())
     try:
         built = prepared.backend.adapter.build(
-            prepared.plan, prepared.seam(offered, memory=TeamMemory.of(prepared.plan.team, new_run_id()))
+            prepared.plan, prepared.seam(offered, Shared(memory=TeamMemory.of(prepared.plan.team, new_run_id())))
         )
     except BaseException:
         engine().run(prepared.toolbox.close())

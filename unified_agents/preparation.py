@@ -14,13 +14,14 @@ from unified_agents.chat_models.providers import ModelConfig
 from unified_agents.checks import agents_in_use, assignments, check_team, depends_on_inputs, is_inside
 from unified_agents.environment import read_environment
 from unified_agents.errors import Problem, SpecError, UnsupportedFeatureError
-from unified_agents.events import Event
+from unified_agents.events import Event, ignore
 from unified_agents.fidelity import Row, fidelity
 from unified_agents.loader import Loaded, read_team
 from unified_agents.memory.team import TeamMemory
 from unified_agents.middleware import Middleware, default_middleware
 from unified_agents.middleware.recall import Recall
 from unified_agents.middleware.replay import Replay
+from unified_agents.middleware.trace import Trace
 from unified_agents.model_choice import Models, chat_models, model_names, models_asked, put_in_place, resolve_models
 from unified_agents.plan import Plan, bind_inputs, filled_team, make_plan
 from unified_agents.post import Post
@@ -62,6 +63,20 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Shared:
+    """What all native teams of one run have in common. `recorded` None: calls are neither replayed nor recorded; `traced`: each attempt is an event."""
+
+    emit: Callable[[Event], None] = ignore
+    post: Post | None = None
+    memory: TeamMemory | None = None
+    spending: Spending | None = None
+    recorded: Recorded | None = None
+    written: Callable[[], Awaitable[None]] = at_once
+    spans: RunSpans | None = None
+    traced: bool = False
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A checked team with its inputs, models, tools and checks: everything but the framework's objects."""
 
@@ -87,43 +102,43 @@ class Prepared:
         """What `strict=False` leaves out."""
         return [row for row in self.rows if row.level == "refused"]
 
-    def seam(
-        self, tools: Mapping[str, Sequence[Tool]], layers: Sequence[Middleware] = (), emit: Callable[[Event], None] = lambda _: None,
-        plan: Plan | None = None, post: Post | None = None, memory: TeamMemory | None = None,
-        spending: Spending | None = None, recorded: Recorded | None = None, written: Callable[[], Awaitable[None]] | None = None,
-        spans: RunSpans | None = None,
-    ) -> Seam:  # fmt: skip
-        """The seam of one native team, for the whole plan or a remainder; `layers` go innermost."""
-        spending = spending or self.spending()
+    def seam(self, tools: Mapping[str, Sequence[Tool]], shared: Shared, plan: Plan | None = None) -> Seam:
+        """The seam of one native team, for the whole plan or a remainder."""
+        team, spending = self.plan.team, shared.spending or self.spending()
         return Seam(
             plan=plan or self.plan,
             models=self.models,
-            layers=[
-                *([Replay(recorded, emit)] if recorded is not None else []),
-                *([self._recall(memory, emit)] if memory else []),
-                *default_middleware(
-                    resilience=self.plan.team.resilience,
-                    token_window=self.plan.team.token_window,
-                    spending=spending,
-                    extra=self.layers,
-                    emit=emit,
-                    around_attempt=[spans.layer] if spans else [],
-                ),
-                *layers,
-            ],
-            emit=emit,
+            layers=self._layers(shared, spending),
+            emit=shared.emit,
             tools=tools,
             guardrails=self.guardrails,
             selectors=self.selectors,
-            post=post,
-            memory=memory,
-            recorded=recorded or Recorded(),
-            written=written or at_once,
-            scope=spans.scope if spans else nullcontext,
+            post=shared.post,
+            memory=shared.memory,
+            recorded=shared.recorded or Recorded(),
+            written=shared.written,
+            scope=shared.spans.scope if shared.spans else nullcontext,
             review=ReviewDesk(self.reviewer) if self.reviewer else None,
-            limits=self.plan.team.limits or LimitsSpec(),
+            limits=team.limits or LimitsSpec(),
             spending=spending,
         )
+
+    def _layers(self, shared: Shared, spending: Spending) -> list[Middleware]:
+        """All layers, outermost first; `unified_agents.middleware` says why in this order."""
+        team, emit = self.plan.team, shared.emit
+        return [
+            *([Replay(shared.recorded, emit)] if shared.recorded is not None else []),
+            *([self._recall(shared.memory, emit)] if shared.memory else []),
+            *default_middleware(
+                resilience=team.resilience,
+                token_window=team.token_window,
+                spending=spending,
+                extra=self.layers,
+                emit=emit,
+                around_attempt=[shared.spans.layer] if shared.spans else [],
+            ),
+            *([Trace(emit, self.prices, team.stream)] if shared.traced else []),
+        ]
 
     @property
     def prices(self) -> Prices:

@@ -48,11 +48,10 @@ from unified_agents.fidelity import unused_fields
 from unified_agents.journal import Journal, RunJournal, Writer, open_journal
 from unified_agents.memory.team import TeamMemory
 from unified_agents.middleware import Middleware
-from unified_agents.middleware.trace import Trace
 from unified_agents.model_choice import Models
 from unified_agents.plan import Plan, Step
 from unified_agents.post import Post
-from unified_agents.preparation import Options, Prepared, Team, prepare
+from unified_agents.preparation import Options, Prepared, Shared, Team, prepare
 from unified_agents.prompts import Earlier
 from unified_agents.recorded import Recorded
 from unified_agents.registry import Backend
@@ -501,18 +500,11 @@ class _Run:
             BackendError: the framework itself failed, or left steps out.
             BudgetExceededError: the run's budget does not cover all of the plan.
         """
-        seam = self.prepared.seam(
-            tools,
-            [Trace(self.emit, self.prepared.prices, plan.team.stream)],
-            self.emit,
-            plan,
-            self.post,
-            self.memory,
-            self.spending,
-            self.recorded if self.journal is not None else None,
-            self.written,
-            self.spans,
-        )
+        shared = Shared(
+            self.emit, self.post, self.memory, self.spending, self.recorded if self.journal or self.before else None, self.written, self.spans,
+            traced=True,
+        )  # fmt: skip
+        seam = self.prepared.seam(tools, shared, plan)
         team = await self._framework(backend, in_thread(partial(backend.adapter.build, plan, seam), "unified-agents-build"))
         self.builder.backend = backend.name
         await self._run_native(backend, team, seam)

@@ -10,9 +10,8 @@ from rich.table import Table
 
 from unified_agents import RunResult, run_team
 from unified_agents.chat_models.embedded import EmbeddedModel
-from unified_agents.cli.output import clean
-from unified_agents.cli.progress import RunProgress
 from unified_agents.engine import engine
+from unified_agents.terminal import clean
 
 TEAM = Path(__file__).with_name("quickstart.yaml")
 BACKENDS = ("crewai", "autogen")
@@ -23,8 +22,7 @@ def main() -> int:
     engine().run(EmbeddedModel().load())  # now, so that the first backend's time does not hold it
     results: dict[str, RunResult] = {}
     for backend in BACKENDS:
-        with RunProgress() as progress:
-            results[backend] = run_team(TEAM, backend=backend, on_event=progress.listen)
+        results[backend] = run_team(TEAM, backend=backend, progress=True)
     Console().print(side_by_side(results))
     return 0
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from unified_agents import events as happened
-from unified_agents.compare import ComparedRun, Comparison, TaskRun
+from unified_agents.comparison import ComparedRun, Comparison, TaskRun
 from unified_agents.events import Event
 from unified_agents.journal import RunRecord
 from unified_agents.result import ErrorResult, MessageResult, RunResult, RunUsage, TaskResult, UsageResult

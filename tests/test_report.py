@@ -20,9 +20,10 @@ from tests.conftest import Run
 from tests.pages import EVIL, START, Story, comparison, large, large_comparison, record, refused, result, told
 from tests.test_docs import blocks
 from unified_agents import ScriptedModel, compare_backends, run_team
-from unified_agents.compare import Comparison
+from unified_agents.comparison import Comparison
 from unified_agents.differences import side_by_side
-from unified_agents.report import _Texts, comparison_page, comparison_table, metric, run_page, seconds, ticks, write_page
+from unified_agents.report import _Texts, comparison_page, comparison_table, run_page, ticks, write_page
+from unified_agents.sheet import metric, seconds
 from unified_agents.testing import ScriptedServer
 from unified_agents.timeline import timeline
 

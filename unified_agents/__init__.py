@@ -28,7 +28,8 @@ _HOMES = {
     "unified_agents.chat_models": ("ChatModel", "ChatRequest", "ChatResponse", "ToolCall", "Usage"),
     "unified_agents.chat_models.scripted": ("ScriptedModel",),
     "unified_agents.circuit_breaker": ("CircuitBreaker",),
-    "unified_agents.compare": ("Comparison", "compare_backends"),
+    "unified_agents.compare": ("compare_backends",),
+    "unified_agents.comparison": ("Comparison",),
     "unified_agents.compiler": ("CompiledTeam", "compile_team"),
     "unified_agents.errors": (
         "BackendUnavailableError", "BackendError", "ModelError", "Problem", "RunError", "SpecError", "UnifiedAgentsError", "UnsupportedFeatureError",
@@ -54,7 +55,8 @@ if TYPE_CHECKING:
     from unified_agents.chat_models import ChatModel, ChatRequest, ChatResponse, ToolCall, Usage
     from unified_agents.chat_models.scripted import ScriptedModel
     from unified_agents.circuit_breaker import CircuitBreaker
-    from unified_agents.compare import Comparison, compare_backends
+    from unified_agents.compare import compare_backends
+    from unified_agents.comparison import Comparison
     from unified_agents.compiler import CompiledTeam, compile_team
     from unified_agents.errors import (
         BackendError,

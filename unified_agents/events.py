@@ -6,6 +6,7 @@ Everything that is shown of a run (progress, results) is read from these.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import threading
 from collections import deque
@@ -13,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
+
+from unified_agents.errors import Problem, SpecError
 
 if TYPE_CHECKING:
     from unified_agents.result import RunResult
@@ -456,6 +459,20 @@ def _kinds() -> dict[str, type[Event]]:
 
 
 Listener = Callable[[Event], None]
+
+
+def check_listener(listener: Listener | None) -> None:
+    """See that events can be told to it.
+
+    Raises:
+        SpecError: it is no function that can be called with an Event.
+    """
+    if listener is not None and not callable(listener):
+        raise SpecError([Problem("on_event", f"found {type(listener).__name__}, expected a function that takes an Event")], "the arguments")
+    if inspect.iscoroutinefunction(listener):
+        raise SpecError(
+            [Problem("on_event", "found an async function, which nobody would await: take a plain one, or `async for` over stream_team")]
+        )
 
 
 def ignore(_event: Event) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from unified_agents.compare import Comparison
+    from unified_agents.comparison import Comparison
 
 INSTALL = "pip install 'unified-agents[notebook]'"
 # Okabe and Ito's colours, which people who see colours differently tell apart; the hatches say it once more.

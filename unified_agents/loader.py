@@ -113,12 +113,12 @@ def load_team(path: str | Path, *, allow_imports: Sequence[str] = ()) -> TeamSpe
 
 
 def read_team(
-    path: str | Path, *, settings: Mapping[str, str] | None = None, provided: Collection[str] = (), given_tools: Collection[str] = ()
+    path: str | Path, *, settings: Mapping[str, str] | None = None, provided: Collection[str] | None = (), given_tools: Collection[str] = ()
 ) -> Loaded:
     """As `load_team`, with the problems returned instead of raised.
 
-    `settings` (`path: text`) replace parts of the file first; models named in `provided` come from elsewhere and need no environment, tools named
-    in `given_tools` no entry.
+    `settings` (`path: text`) replace parts of the file first; models named in `provided` (None: all) come from elsewhere and need no environment,
+    tools named in `given_tools` no entry.
     """
     loaded = Loaded(str(path))
     try:
@@ -178,7 +178,7 @@ def _set(data: Any, path: str, value: Any) -> bool:
         data, depth = data[index], depth + 1
 
 
-def _validate(loaded: Loaded, path: Path, provided: Collection[str], given_tools: Collection[str]) -> None:
+def _validate(loaded: Loaded, path: Path, provided: Collection[str] | None, given_tools: Collection[str]) -> None:
     env = read_environment(path.parent)
     missing: dict[str, tuple[Problem, str | None]] = {}
     data, unnamed = _without_unnamed(loaded.data)
@@ -195,9 +195,11 @@ def _validate(loaded: Loaded, path: Path, provided: Collection[str], given_tools
         loaded.team = team
         named = _named_problems(team, given_tools, [*missing, *(problem.path for problem in structural)])
     in_use = None if team is None else models_in_use(team)
-    lacking = [
-        problem for problem, model in missing.values() if model not in provided and (model is None or in_use is None or model in in_use)
-    ]
+
+    def is_needed(model: str | None) -> bool:
+        return model is None or (provided is not None and model not in provided and (in_use is None or model in in_use))
+
+    lacking = [problem for problem, model in missing.values() if is_needed(model)]
     loaded.add([*structural, *lacking, *named])
 
 

@@ -298,7 +298,8 @@ def asked_backend(team: TeamSpec, asked: str | None) -> str | None:
 
 def _load(team: Team, options: Options) -> Loaded:
     if not isinstance(team, TeamSpec):
-        return read_team(Path(team), settings=options.settings, provided=set(options.models), given_tools=set(options.tools))
+        provided = set(options.models) if options.replay is None else None  # recorded answers stand for all models
+        return read_team(Path(team), settings=options.settings, provided=provided, given_tools=set(options.tools))
     loaded = Loaded(team._source or "the team", team=team)
     loaded.add(check_team(team, options.tools))
     return loaded

@@ -11,7 +11,6 @@ import hashlib
 import itertools
 import math
 import os
-import statistics
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,15 +27,13 @@ from unified_agents._version import __version__
 from unified_agents.differences import Piece, side_by_side
 from unified_agents.errors import Problem, SpecError
 from unified_agents.events import Event, RunFailed, RunStarted
+from unified_agents.sheet import COMPARED, blocks, errors, metric, number, seconds, where
 from unified_agents.timeline import Call, TaskLine, Timeline, timeline
 
 if TYPE_CHECKING:
     from unified_agents.chat_models import Message
-    from unified_agents.compare import ComparedRun, Comparison, Difference
+    from unified_agents.comparison import ComparedRun, Comparison, Difference
     from unified_agents.journal import RunRecord
-
-COMPARED = {"input_tokens": "tokens in", "output_tokens": "tokens out", "cost_usd": "cost USD", "duration_s": "seconds"}
-"""The metrics whose paired differences are shown, and what they are called."""
 
 # What keeps a page below 5 MB, whatever a run holds. What is left out is said where it would stand.
 _LONGEST_TEXT = 20_000  # characters of one text
@@ -63,8 +60,10 @@ def run_page(record: RunRecord, events: Iterable[Event]) -> str:
 
 def comparison_table(comparison: Comparison) -> str:
     """A comparison as an HTML table, for a notebook."""
-    first = next(iter(comparison.backends), "")
-    return _rendered("table.html.jinja", rows=_summary(comparison), first=first, made=comparison, errors=_errors(comparison)[:_ERRORS])
+    return _rendered(
+        "table.html.jinja", made=comparison, blocks=blocks(comparison), others=comparison.backends[1:], rows=comparison.inputs,
+        errors=errors(comparison)[:_ERRORS],
+    )  # fmt: skip
 
 
 def check_page(path: Path) -> None:
@@ -278,7 +277,7 @@ class _ComparisonView:
         self.by_task = [(task, list(rows)) for task, rows in itertools.groupby(self.summary, key=lambda row: row["task"])]
         self.metrics = [name for name in COMPARED if any(row["differences"][name] for row in self.summary)]
         self.repeated = len(made.runs) > len(made.backends)
-        self.totals = [_totals(made, backend) for backend in made.backends]
+        self.totals = made.totals()
         self.texts = _Texts()
         self.prompts = _prompts(made, self.texts)
         together = [list(runs) for _, runs in itertools.groupby(made.runs, key=lambda run: (run.repeat, run.row))]
@@ -288,21 +287,12 @@ class _ComparisonView:
         self.groups = [_Group(runs, self.texts, each, made) for runs in shown]
         self.more_groups = len(together) - len(self.groups)
         self.repeats = max((run.repeat for run in made.runs), default=-1) + 1
-        self.rows = max((run.row for run in made.runs), default=-1) + 1
+        self.rows = made.inputs
         self.scores = list(dict.fromkeys(name for run in made.runs for name in run.scores))
-        found = _errors(made)
+        found = errors(made)
         self.errors = [(run, count, self.texts.add(said)) for run, count, said in found[:_ERRORS]]
         self.more_errors = len(found) - len(self.errors)
         self.began = next((group.began for group in self.groups if group.began), None)
-
-
-def _errors(made: Comparison) -> list[tuple[ComparedRun, int, str]]:
-    """Why runs failed and scores are missing: each once for a backend, with the first run that says so and how many do."""
-    told: dict[tuple[str, str], list[ComparedRun]] = {}
-    for run in made.runs:
-        for said in [*([run.error] if run.error else []), *run.notes]:
-            told.setdefault((run.backend, said), []).append(run)
-    return [(runs[0], len(runs), said) for (_, said), runs in told.items()]
 
 
 @dataclass(frozen=True)
@@ -343,25 +333,6 @@ def _width(differences: Sequence[Difference]) -> float:
 def _cell(one: Difference, width: float) -> _Cell:
     low, mean, high = ((one.mean if value is None else value) / width * 46 + 50 for value in (one.low, one.mean, one.high))
     return _Cell(one, low, mean, high)
-
-
-def _totals(made: Comparison, backend: str) -> dict[str, Any]:
-    """What a whole run took on a backend: medians over the runs that have a result."""
-    runs = made.of(backend)
-    results = [run.result for run in runs if run.result is not None]
-    took = [result.duration_s for result in results]
-
-    def middle(name: str) -> float | None:
-        values = [value for result in results if (value := getattr(result.usage, name)) is not None]
-        return statistics.median(values) if values else None
-
-    return {
-        "backend": backend, "version": next((result.framework_version for result in results if result.framework_version), None),
-        "runs": len(runs), "completed": sum(run.status == "completed" for run in runs),
-        "refused": sum(run.status == "refused" for run in runs),
-        "seconds": statistics.median(took) if took else None, "fastest": min(took, default=None), "slowest": max(took, default=None),
-        **{name: middle(name) for name in ("model_calls", "input_tokens", "output_tokens", "cost_usd")},
-    }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -442,26 +413,6 @@ class _Group:
 # Numbers and the template
 
 
-def number(value: float | None, places: int = 0) -> str:
-    """A number; what is not known is a dash, never 0."""
-    return "–" if value is None else f"{value:,.{places}f}"
-
-
-def seconds(value: float | None) -> str:
-    """Seconds with as many places as they need."""
-    return "–" if value is None else f"{value:,.{3 if abs(value) < 1 else 2 if abs(value) < 100 else 1}f}"
-
-
-def metric(value: float | None, name: str, *, sign: bool = False) -> str:
-    """A metric as its kind is written."""
-    if value is None:
-        return "–"
-    shown = seconds(value) if name == "duration_s" else number(value, 6 if name == "cost_usd" else 0 if float(value).is_integer() else 1)
-    if not shown.strip("-0.,"):
-        return "0"
-    return f"+{shown}" if sign and value > 0 else shown.replace("-", "−")
-
-
 def ticks(total: float) -> list[float]:
     """Up to eight round numbers on an axis."""
     if total <= 0:
@@ -497,5 +448,5 @@ def _environment() -> jinja2.Environment:
     made.filters.update(number=number, seconds=seconds, metric=metric, share=_share, moment=_moment)
     style = (files("unified_agents") / "templates" / "page.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    made.globals.update(style=Markup(style), style_hash=digest, version=__version__, compared=COMPARED, ticks=ticks)  # noqa: S704  # our own file
+    made.globals.update(style=Markup(style), style_hash=digest, version=__version__, compared=COMPARED, ticks=ticks, where=where)  # noqa: S704  # our own file
     return made

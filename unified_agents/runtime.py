@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -42,6 +41,7 @@ from unified_agents.events import (
     TaskReassigned,
     TaskSkipped,
     TextStreamed,
+    check_listener,
     stamped,
 )  # fmt: skip
 from unified_agents.fidelity import unused_fields
@@ -52,6 +52,7 @@ from unified_agents.model_choice import Models
 from unified_agents.plan import Plan, Step
 from unified_agents.post import Post
 from unified_agents.preparation import Options, Prepared, Shared, Team, prepare
+from unified_agents.progress import listening
 from unified_agents.prompts import Earlier
 from unified_agents.recorded import Recorded
 from unified_agents.registry import Backend
@@ -75,6 +76,7 @@ def run_team(
     team: Team, inputs: Mapping[str, Any] | None = None, *, backend: str | None = None, models: Models | None = None,
     tools: Mapping[str, Any] | None = None, reviewer: Reviewer | None = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None,
     run_id: str | None = None, strict: bool = True, record: str | os.PathLike[str] | None = None, replay: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
 ) -> RunResult:  # fmt: skip
     """Run a team and wait for its result; works inside a running event loop too (a notebook).
 
@@ -91,6 +93,7 @@ def run_team(
         strict: False runs without fields that the backend refuses, where that is allowed.
         record: a file that the models' answers are added to.
         replay: a file of recorded answers, which answer instead of the models: no key, no network; a call without a record is an error.
+        progress: True shows a live line for each task, in a notebook under the cell, else on stderr; absent: in a notebook only.
 
     Raises:
         SpecError: the team or its inputs are wrong; nothing was called.
@@ -99,17 +102,20 @@ def run_team(
         RunError: the run failed; `error.result` is the RunResult.
     """
     options = Options(backend, inputs, models or {}, tools or {}, reviewer, middleware, strict, record, replay)
-    return engine().run(start(team, options, on_event, run_id))
+    with listening(on_event, progress) as listener:
+        return engine().run(start(team, options, listener, run_id))
 
 
 async def run_team_async(
     team: Team, inputs: Mapping[str, Any] | None = None, *, backend: str | None = None, models: Models | None = None,
     tools: Mapping[str, Any] | None = None, reviewer: Reviewer | None = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None,
     run_id: str | None = None, strict: bool = True, record: str | os.PathLike[str] | None = None, replay: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
 ) -> RunResult:  # fmt: skip
     """As `run_team`, awaited; cancelling it cancels the run."""
     options = Options(backend, inputs, models or {}, tools or {}, reviewer, middleware, strict, record, replay)
-    return await engine().call_to_its_end(start(team, options, on_event, run_id), _ENDING_SECONDS)
+    with listening(on_event, progress) as listener:
+        return await engine().call_to_its_end(start(team, options, listener, run_id), _ENDING_SECONDS)
 
 
 async def start(team: Team, options: Options, on_event: Listener | None, run_id: str | None) -> RunResult:
@@ -122,7 +128,7 @@ def resume_run(
     run_id: str, *, team: Team | None = None, backend: str | None = None, models: Models | None = None, tools: Mapping[str, Any] | None = None,
     reviewer: Reviewer | None = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None, strict: bool = True,
     journal: str = JournalSpec().store, accept_changes: bool = False, repeat_unfinished: bool = False,
-    finished: Mapping[str, str] | None = None,
+    finished: Mapping[str, str] | None = None, progress: bool | None = None,
 ) -> RunResult:  # fmt: skip
     """Finish a run that was interrupted or failed, on the same or another backend; what was completed is not run again.
 
@@ -140,6 +146,7 @@ def resume_run(
         accept_changes: go on although tasks are not what they were when the run began.
         repeat_unfinished: call tools with side effects again, although they may have done their work before the run stopped.
         finished: results of such calls that did do their work, by the keys that UnfinishedCallError names.
+        progress: as for `run_team`.
 
     Raises:
         UnknownRunError: there is no such run.
@@ -149,20 +156,22 @@ def resume_run(
         JournalError, BackendUnavailableError, UnsupportedFeatureError, RunError: as for `run_team`.
     """
     options = Options(backend, None, models or {}, tools or {}, reviewer, middleware, strict)
-    return engine().run(resume(run_id, Resuming(team, journal, accept_changes, repeat_unfinished, finished or {}), options, on_event))
+    how = Resuming(team, journal, accept_changes, repeat_unfinished, finished or {})
+    with listening(on_event, progress) as listener:
+        return engine().run(resume(run_id, how, options, listener))
 
 
 async def resume_run_async(
     run_id: str, *, team: Team | None = None, backend: str | None = None, models: Models | None = None, tools: Mapping[str, Any] | None = None,
     reviewer: Reviewer | None = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None, strict: bool = True,
     journal: str = JournalSpec().store, accept_changes: bool = False, repeat_unfinished: bool = False,
-    finished: Mapping[str, str] | None = None,
+    finished: Mapping[str, str] | None = None, progress: bool | None = None,
 ) -> RunResult:  # fmt: skip
     """As `resume_run`, awaited; cancelling it cancels the run."""
     options = Options(backend, None, models or {}, tools or {}, reviewer, middleware, strict)
-    return await engine().call_to_its_end(
-        resume(run_id, Resuming(team, journal, accept_changes, repeat_unfinished, finished or {}), options, on_event), _ENDING_SECONDS
-    )
+    how = Resuming(team, journal, accept_changes, repeat_unfinished, finished or {})
+    with listening(on_event, progress) as listener:
+        return await engine().call_to_its_end(resume(run_id, how, options, listener), _ENDING_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -210,12 +219,7 @@ async def execute(
 
     `on_cancelled` gets the result of a run that was cancelled; `before` and `journal` are of a run that is resumed, which is locked already.
     """
-    if on_event is not None and not callable(on_event):
-        raise SpecError([Problem("on_event", f"found {type(on_event).__name__}, expected a function that takes an Event")], "the arguments")
-    if inspect.iscoroutinefunction(on_event):
-        raise SpecError(
-            [Problem("on_event", "found an async function, which nobody would await: take a plain one, or `async for` over stream_team")]
-        )
+    check_listener(on_event)
     if run_id is not None and not is_run_id(run_id):
         raise SpecError([Problem("run_id", f"found {run_id!r}, allowed: 1 to 128 of A-Z a-z 0-9 . _ -")], "the arguments")
     name, dispatcher = run_id or new_run_id(), Dispatcher(on_event)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from unified_agents.cli.progress import RunProgress
 from unified_agents.events import (
     BackendReplaced,
     CallRetried,
@@ -28,6 +27,8 @@ from unified_agents.events import (
     WorkDelegated,
 )  # fmt: skip
 from unified_agents.messages import Message
+from unified_agents.progress import RunProgress
+from unified_agents.progress.terminal import TerminalBoard
 
 CALL: dict[str, Any] = {"task": "t", "agent": "a", "model": "openai/gpt-4o-mini"}
 LETTER = Message("ann", "bob", "hello")
@@ -79,8 +80,8 @@ ALWAYS: list[tuple[Event, str]] = [
 def shown(event: Event, *, terminal: bool) -> str:
     """What one event puts on the console."""
     out = io.StringIO()
-    with RunProgress(console=Console(file=out, force_terminal=terminal, width=160, color_system=None)) as progress:
-        progress.listen(event)
+    with TerminalBoard(console=Console(file=out, force_terminal=terminal, width=160, color_system=None)) as board:
+        RunProgress(board).listen(event)
     return out.getvalue()
 
 
@@ -100,10 +101,11 @@ def test_a_loss_is_said_everywhere(event: Event, words: str) -> None:
 def test_a_text_that_grows_is_counted() -> None:
     """The task's line says how much there is; a new attempt begins at nothing."""
     out = io.StringIO()
-    with RunProgress(console=Console(file=out, force_terminal=True, width=160, color_system=None)) as progress:
+    with TerminalBoard(console=Console(file=out, force_terminal=True, width=160, color_system=None)) as board:
+        progress = RunProgress(board)
         progress.listen(TaskStarted(task="t", agent="ann"))
         for attempt, text in ((1, "x" * 900), (1, "y" * 600), (2, "z" * 7)):
             progress.listen(TextStreamed(task="t", agent="ann", key="t.1/ann:1", model="m", attempt=attempt, text=text))
-            progress._progress.refresh()
+            board._progress.refresh()
     shown = out.getvalue()
     assert shown.index("ann is writing, 900 characters") < shown.index("1,500 characters") < shown.index("ann is writing, 7 characters")

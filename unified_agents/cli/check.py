@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from unified_agents.cli.output import clean, print_json
+from unified_agents.cli.output import print_json
 from unified_agents.cli.run import Backend, File
 from unified_agents.errors import SpecError, UnsupportedFeatureError
 from unified_agents.outlook import Checked, check_file
+from unified_agents.terminal import clean
 
 
 def check(

@@ -12,12 +12,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from unified_agents.cli.output import clean, errors, print_error, print_json
+from unified_agents.cli.output import document, print_error, print_json
 from unified_agents.cli.run import AllowImport, AsJson, File, HtmlFile, Quiet, Settings, Strict, inputs_of, pairs
 from unified_agents.errors import Problem, SpecError
+from unified_agents.sheet import blocks, where
+from unified_agents.sheet import errors as found_errors
+from unified_agents.terminal import clean
 
 if TYPE_CHECKING:
-    from unified_agents.compare import ComparedRun, Comparison
+    from unified_agents.comparison import Comparison
 
 
 def compare(
@@ -49,21 +52,14 @@ def compare(
     given = pairs(inputs or (), "-i")
     if html is not None:
         check_page(html)
-    console = errors()
-
-    def said(run: ComparedRun) -> None:
-        if not quiet and console.is_terminal:
-            row = f", row {run.row + 1}" if run.row else ""
-            console.print(escape(clean(f"{run.backend}{row}, repeat {run.repeat + 1}: {run.error or run.status}".splitlines()[0])))
-
     made = compare_backends(
         file, [name.strip() for name in backends.split(",") if name.strip()], inputs=[{**row, **given} for row in _rows(inputs_file)], repeat=repeat,
-        record=record, replay=replay, strict=strict, on_run=said, settings=pairs(settings or (), "--set"), allow_imports=allow_import or (),
+        record=record, replay=replay, strict=strict, progress=not quiet, settings=pairs(settings or (), "--set"), allow_imports=allow_import or (),
     )  # fmt: skip
     if as_json:
         print_json(made.to_dict())
     else:
-        show(made, Console(highlight=False))
+        show(made, document())
     if html is not None:
         _write(made, html)
 
@@ -102,45 +98,25 @@ def _rows(path: Path | None) -> list[Mapping[str, Any]]:
 
 
 def show(made: Comparison, console: Console) -> None:
-    """The comparison as text."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in (
-        "task",
-        "backend",
-        "ok",
-        "requests",
-        "tokens in",
-        "out",
-        "added",
-        "cost USD",
-        "seconds",
-        "outside",
-        "retries",
-        "tools",
-        "same output",
-    ):
-        table.add_column(name, justify="left" if name in ("task", "backend") else "right")
-    for task in made.tasks:
-        for row in (one for one in made.rows() if one["task"] == task):
-            table.add_row(*(escape(clean(cell)) for cell in _cells(row)))
+    """The comparison as text: a block for whole runs, one for each task."""
+    others = made.backends[1:]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("", no_wrap=True)
+    for name in [*made.backends, *(f"{other} − {made.backends[0]}" for other in others)]:
+        table.add_column(escape(clean(name)), justify="right", overflow="fold")
+    for block in blocks(made):
+        table.add_row(f"[bold]{escape(clean(block.task if block.task is not None else 'whole run'))}[/]")
+        for row in block.rows:
+            table.add_row(*(escape(clean(cell)) for cell in (f"  {row.label}", *row.cells, *row.differences)))
     console.print(table)
-    for run in made.runs:
-        for said in [*([run.error] if run.error else []), *run.notes]:
-            console.print(f"[red]{escape(clean(run.backend))}[/], repeat {run.repeat + 1}: {escape(clean(said))}", soft_wrap=True)
+    _explain(made, console)
+
+
+def _explain(made: Comparison, console: Console) -> None:
+    """What stands below the table: what went wrong, and how to read it."""
+    for run, count, said in found_errors(made):
+        console.print(f"[red]{escape(clean(where(run, count, made.inputs)))}[/]: {escape(clean(said))}", soft_wrap=True)
     if len(made.backends) > 1:
-        console.print("All outputs are equal." if made.equal else "The outputs differ.")
-
-
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    spread = f" ({row['duration_s_min']:.2f}–{row['duration_s_max']:.2f})" if row["runs"] > 1 and row["duration_s"] is not None else ""
-    same = "" if row.get("outputs_equal") is None else f"{row['outputs_equal']:.0%} ({row['similarity']:.2f} alike)"
-    return [
-        row["task"], row["backend"], f"{row['success_rate']:.0%}", _number(row["requests"]), _number(row["input_tokens"]), _number(row["output_tokens"]),
-        _number(row["added_tokens"]), _number(row["cost_usd"], 6), f"{_number(row['duration_s'], 2)}{spread}", _number(row["outside_s"], 2),
-        _number(row["retries"]), _number(row["tool_calls"]), same,
-    ]  # fmt: skip
-
-
-def _number(value: float | None, places: int = 0) -> str:
-    """What is not known is a dash, never 0."""
-    return "–" if value is None else f"{value:,.{places}f}"
+        pairs = len(made.runs) // len(made.backends)
+        read = f"of {pairs} pairs [95% interval], ✱ leaves 0 out" if pairs > 1 else "of one pair; --repeat gives intervals"
+        console.print(f"{made.verdict} Medians; differences {read}.", soft_wrap=True)

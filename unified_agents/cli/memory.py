@@ -11,9 +11,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from unified_agents.cli.output import clean, print_json, print_table
+from unified_agents.cli.output import print_json, print_table
 from unified_agents.errors import SpecError
 from unified_agents.memory import AgentMemory, Item, Kind, namespace, open_store, store_path
+from unified_agents.terminal import clean
 
 app = typer.Typer(no_args_is_help=True, help="What teams remember: list, search, set, forget.")
 

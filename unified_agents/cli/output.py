@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from typing import Any
 
@@ -14,15 +13,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from unified_agents.errors import RunError, UnifiedAgentsError
+from unified_agents.terminal import clean, errors
 
 _OTHERS = 60  # room for the other columns
 _PIPE = 1_000_000
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def errors() -> Console:
-    """The console on stderr."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+def document() -> Console:
+    """The console on stdout; nothing is cut or wrapped where that is no terminal."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _PIPE
+    return console
 
 
 def print_table(table: Table, unbroken: str) -> None:
@@ -46,11 +48,6 @@ def print_json(document: Any) -> None:
 def print_output(text: str) -> None:
     """A run's output on stdout; on a terminal without control characters, which could rewrite what stands above."""
     typer.echo(clean(text) if sys.stdout is not None and sys.stdout.isatty() else text)
-
-
-def clean(text: str) -> str:
-    """`text` without control characters but for line ends and tabs."""
-    return _CONTROL.sub("", text)
 
 
 def print_error(error: UnifiedAgentsError) -> None:

@@ -8,20 +8,20 @@ import sys
 from rich.console import Console
 from rich.markup import escape
 
-from unified_agents.cli.output import clean
-from unified_agents.cli.progress import RunProgress
+from unified_agents.progress.terminal import TerminalBoard
 from unified_agents.review import Decision, Review, Reviewer
+from unified_agents.terminal import clean
 
 _QUESTIONS = {"tool": "Allow this call? [y]es, [n]o: ", "answer": "Accept this answer? [y]es, [n]o (asks again), [e]dit: "}
 
 
-def terminal_reviewer(progress: RunProgress) -> Reviewer | None:
+def terminal_reviewer(board: TerminalBoard) -> Reviewer | None:
     """A reviewer that asks on the terminal; None when stdin is none, so that a team that needs a person is refused before it starts."""
     if not sys.stdin.isatty():
         return None
 
     def ask(review: Review) -> Decision:
-        with progress.paused() as console:
+        with board.paused() as console:
             return _asked(review, console)
 
     return ask

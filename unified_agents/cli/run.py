@@ -15,11 +15,12 @@ import typer
 from typing_extensions import Self
 
 from unified_agents.cli.output import print_json, print_output
-from unified_agents.cli.progress import RunProgress
 from unified_agents.cli.reviewer import terminal_reviewer
 from unified_agents.engine import engine, in_thread
 from unified_agents.errors import Problem, RunError, SpecError
 from unified_agents.events import Event, JournalUnavailable, RunResumed, RunStarted
+from unified_agents.progress import RunProgress
+from unified_agents.progress.terminal import TerminalBoard
 
 if TYPE_CHECKING:
     from unified_agents.preparation import Options
@@ -87,15 +88,15 @@ def run(
 class Shown:
     """What a run of the command line shows while it goes, and what it keeps for its end."""
 
-    def __init__(self, progress: RunProgress, events: EventsTo) -> None:
-        self.progress, self._events = progress, events
+    def __init__(self, board: TerminalBoard, events: EventsTo) -> None:
+        self.board, self._progress, self._events = board, RunProgress(board), events
         self.journal = "sqlite:///runs.db"
         self.cancelled: list[RunResult] = []
         self.resumable: str | None = None
 
     def reviewing(self, options: Options) -> Options:
         """The options with the person at the terminal as reviewer."""
-        return replace(options, reviewer=terminal_reviewer(self.progress))
+        return replace(options, reviewer=terminal_reviewer(self.board))
 
     def listen(self, event: Event) -> None:
         """Take one event."""
@@ -104,7 +105,7 @@ class Shown:
         elif isinstance(event, JournalUnavailable):
             self.resumable = None
         self._events.write(event)
-        self.progress.listen(event)
+        self._progress.listen(event)
 
 
 class EventsTo:
@@ -158,9 +159,9 @@ class EventsTo:
 def run_shown(work: Callable[[Shown], Coroutine[Any, Any, RunResult]], *, as_json: bool, quiet: bool, events: EventsTo) -> None:
     """Run something with progress on stderr, events into a file and the result on stdout."""
     with events:
-        shown = Shown(RunProgress(quiet=quiet), events)
+        shown = Shown(TerminalBoard(quiet=quiet), events)
         try:
-            with shown.progress:
+            with shown.board:
                 result = engine().run(work(shown))
         except KeyboardInterrupt:
             if as_json and shown.cancelled:

@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from unified_agents.cli.output import clean, print_json, print_table
+from unified_agents.cli.output import print_json, print_table
 from unified_agents.cli.resume import RunId, Store
 from unified_agents.cli.run import AsJson, HtmlFile
 from unified_agents.errors import Problem, SpecError
 from unified_agents.events import BackendReplaced, Event, RunResumed, RunStarted, TaskCompleted, TaskFailed, TaskStarted
+from unified_agents.terminal import clean
 
 if TYPE_CHECKING:
     from unified_agents.journal import Journal, RunRecord

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from unified_agents import AgentSpec, RunResult, SpecError, TaskSpec, TeamSpec, compare_backends, run_team
-from unified_agents.compare import ComparedRun
+from unified_agents.comparison import ComparedRun
 from unified_agents.errors import MissingRecordError, ModelError
 from unified_agents.events import ModelCalled, TextStreamed
 from unified_agents.registry import names

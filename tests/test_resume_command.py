@@ -19,6 +19,7 @@ import pytest
 
 from tests.conftest import Run
 from unified_agents import journal as journals
+from unified_agents.events import TaskStarted
 from unified_agents.journal import Journal, open_journal
 from unified_agents.testing import Reply, ScriptedServer, call
 
@@ -430,11 +431,16 @@ def test_a_run_id_is_never_cut(file: Path, server: ScriptedServer, cli: Run, mon
         assert name in cli(*arguments)[1]
 
 
+def begun(run_id: str, task: str) -> bool:
+    """Whether a run's journal says that a task began."""
+    return any(isinstance(event, TaskStarted) and event.task == task for event in open_journal("sqlite:///runs.db").events(run_id))
+
+
 def test_an_interrupted_run_is_shown_as_far_as_it_came(file: Path, server: ScriptedServer, cli: Run) -> None:
     """What was completed, with its output, though it has no result."""
     server.reply("TASK-two", Reply(text="LATE", delay=30)).reply("TASK-one", "OUT-one")
     process = start("run", "-b", "autogen", "--run-id", "r")
-    wait_for(lambda: server.asked("TASK-two"), process)
+    wait_for(lambda: server.asked("TASK-two") and begun("r", "two"), process)
     process.kill()
     process.communicate()
     code, out, err = cli("runs", "show", "r")

@@ -65,10 +65,11 @@ def _new_figure() -> Figure:
 
 
 def _run_of(made: Comparison, backend: str) -> Timeline | None:
-    """The first run of a backend that began, preferably one that completed."""
-    runs = [run for run in made.of(backend) if run.result is not None]
-    runs.sort(key=lambda run: run.status != "completed")
-    return timeline(runs[0].events) if runs else None
+    """The run of median length of a backend, of those that completed where any did."""
+    runs = [(run, run.result) for run in made.of(backend) if run.result is not None]
+    some = [one for one in runs if one[0].status == "completed"] or runs
+    some.sort(key=lambda one: one[1].duration_s)
+    return timeline(some[(len(some) - 1) // 2][0].events) if some else None
 
 
 def _timeline_height(tasks: int) -> float:
@@ -78,7 +79,7 @@ def _timeline_height(tasks: int) -> float:
 def _draw_timeline(axes: Axes, backend: str, found: Timeline, longest: float) -> None:
     for row, line in enumerate(found.lines):
         _draw_line(axes, row, line)
-    axes.set_title(f"{backend}, one run of {found.seconds:.2f} s", loc="left", fontsize=9)
+    axes.set_title(f"{backend}, the run of median length: {found.seconds:.2f} s", loc="left", fontsize=9)
     axes.set_xlim(0, longest * 1.02)
     axes.set_xlabel("seconds", fontsize=8)
     _label_tasks(axes, [line.task for line in found.lines])

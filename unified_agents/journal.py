@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import itertools
 import json
 import os
 import queue
@@ -18,18 +19,18 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from unified_agents.engine import in_thread
 from unified_agents.errors import JournalError, Problem, RunBusyError, SpecError, UnknownRunError, UnrecordedRunError
-from unified_agents.events import Event, event_of
-from unified_agents.sqlite import identity, in_wal_mode, is_no_right, reason
+from unified_agents.events import Event, TaskCompleted, event_of
+from unified_agents.sqlite import identity, in_wal_mode, is_locked, is_no_right, reason
 from unified_agents.state import in_state_place, state_folder, state_place
 
 VERSION = 1
@@ -39,9 +40,8 @@ _LOOK_SECONDS = 0.1
 """Longer than another process holds a run's lock that only looks whether somebody works on it."""
 _IDLE_SECONDS = 3.0
 """So long after its last run a writer lives on, for the next one."""
-_GATHER_SECONDS = (
-    0.005  # an event waits so long for others: to wake a thread and to commit for each would cost more than the rest of the journal
-)
+_GATHER_SECONDS = 0.02
+"""So long an event waits for others: to wake a thread and to commit for each would cost more than all the rest."""
 _SCHEMA = """
 CREATE TABLE runs (
   run_id TEXT PRIMARY KEY, team TEXT NOT NULL, backend TEXT NOT NULL, status TEXT NOT NULL, started_at TEXT NOT NULL, ended_at TEXT, duration_s REAL,
@@ -55,6 +55,8 @@ PRAGMA user_version = 1;
 _BEGIN = "INSERT INTO runs (run_id, team, backend, status, started_at, definition) VALUES (?, ?, ?, 'running', ?, ?)"
 _RESUME = "UPDATE runs SET status = 'running', team = ?, backend = ?, definition = ?, ended_at = NULL, duration_s = NULL, result = NULL WHERE run_id = ?"
 _EVENT = "INSERT INTO events (run_id, seq, type, data) VALUES (?, ?, ?, ?)"
+_FURTHER = ", (?, ?, ?, ?)"
+_AT_ONCE = 50  # events in one statement
 _END = "UPDATE runs SET status = ?, ended_at = ?, duration_s = ?, result = ? WHERE run_id = ?"
 _COLUMNS = "run_id, team, backend, status, started_at, ended_at, duration_s, definition, result"
 
@@ -366,8 +368,16 @@ class RunJournal:
 
     def put(self, event: Event) -> None:
         """Append an event."""
-        if self.failure is None and not self._closed:
-            self._put(lambda: [self._row(event)])
+        if self.failure is not None or self._closed:
+            return
+        try:
+            row = self._row(event)
+        except (TypeError, ValueError, RecursionError) as error:  # nested deeper than can be written
+            self._failed(_failure(self._writer.path, error))
+        else:
+            self._put(row)
+            if isinstance(event, TaskCompleted):  # all that it took is lost without it: the others may wait a moment
+                self._writer.hurry()
 
     async def end(self, status: str, duration_s: float, result: str, last: Event | None = None) -> None:
         """Enter how the run ended, with its result as JSON and together with its last event, and wait for it.
@@ -376,11 +386,11 @@ class RunJournal:
         """
         rest, again = (_now(), duration_s, result, self._run_id), self.failure is not None
         if not again:
-            self._put(lambda: [*([self._row(last)] if last else []), (_END, (status, *rest))])
+            self._put(*([self._row(last)] if last else []), (_END, (status, *rest)))
             await self.flush()
             await asyncio.sleep(0)  # a failure is told through the loop
         if self.failure is not None and (again or not self._required):
-            self._writer.put(lambda: [(_END, (status if self._required else "unrecorded", *rest))], lambda _: None)
+            self._writer.put(Entry([(_END, (status if self._required else "unrecorded", *rest))]))
             await self.flush()
 
     def close(self) -> None:
@@ -391,28 +401,29 @@ class RunJournal:
 
     async def flush(self) -> None:
         """Wait until everything so far is committed, or the journal has failed."""
-        await in_thread(self._writer.flush, "unified-agents-journal-flush")
+        done = asyncio.Event()
+        self._writer.when_written(lambda: self._call(done.set))
+        await done.wait()
 
     async def _now(self, statement: Statement) -> None:
-        self._put(lambda: [statement])
+        self._put(statement)
         await self.flush()
         await asyncio.sleep(0)  # a failure is told through the loop
         if self.failure is not None:
             raise self.failure
 
     def _row(self, event: Event) -> Statement:
-        data = event.to_dict()
-        return _EVENT, (self._run_id, event.seq, data["type"], json.dumps(data, default=str))
+        return _EVENT, (self._run_id, event.seq, event.type, event.to_json())
 
     @property
     def _folder(self) -> Path:
         return _run_folder(self._writer.path, self._run_id)
 
-    def _put(self, statements: Statements) -> None:
-        self._writer.put(lambda: [] if self._stopped else statements(), self._failed)
+    def _put(self, *statements: Statement) -> None:
+        self._writer.put(Entry(statements, self._failed, lambda: not self._stopped))
 
     def _failed(self, error: JournalError) -> None:
-        """Called on the writer's thread."""
+        """Called on the writer's thread, or on the loop."""
         self._stopped = True
         if not self._required:
             _mark(self._folder)
@@ -422,12 +433,21 @@ class RunJournal:
                 self.failure = error
                 self._tell(error)
 
-        self._loop.call_soon_threadsafe(tell)
+        self._call(tell)
+
+    def _call(self, function: Callable[[], object]) -> None:
+        """Call something on the loop, from the writer's thread."""
+        with suppress(RuntimeError):  # it is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(function)
 
 
-Statements = Callable[[], Sequence[Statement]]
-"""What is written together, or not at all."""
-Failed = Callable[[JournalError], None]
+@dataclass(frozen=True)
+class Entry:
+    """What is written together, or not at all; `wanted` is asked when it is its turn."""
+
+    statements: Sequence[Statement]
+    failed: Callable[[JournalError], None] = lambda _error: None
+    wanted: Callable[[], bool] = lambda: True
 
 
 class Writer:
@@ -435,7 +455,7 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._queue: queue.SimpleQueue[tuple[Statements, Failed] | threading.Event] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Entry | Callable[[], object]] = queue.SimpleQueue()
         self._hurry = threading.Event()
         self._guard = threading.Lock()
         self._held = 0
@@ -446,7 +466,7 @@ class Writer:
 
     def awake(self) -> bool:
         """Whether it writes to the file that is there now, and goes on for a while: somebody may have deleted the state folder."""
-        return self._is_there() and self._added(threading.Event())
+        return self._is_there() and self._added(lambda: None)
 
     def hold(self) -> None:
         """A run needs it."""
@@ -458,19 +478,23 @@ class Writer:
         with self._guard:
             self._held -= 1
 
-    def put(self, statements: Statements, failed: Failed) -> None:
+    def put(self, entry: Entry) -> None:
         """Write something after everything that was put before."""
-        if not self._added((statements, failed)):
-            failed(JournalError(f"the journal {self.path} was closed"))
+        if not self._added(entry):
+            entry.failed(JournalError(f"the journal {self.path} was closed"))
 
-    def flush(self) -> None:
-        """Wait until everything that was put before is committed, or has failed."""
-        done = threading.Event()
-        if self._added(done):
-            self._hurry.set()
-            done.wait()
+    def hurry(self) -> None:
+        """Write what was put as soon as can be."""
+        self._hurry.set()
 
-    def _added(self, one: tuple[Statements, Failed] | threading.Event) -> bool:
+    def when_written(self, tell: Callable[[], object]) -> None:
+        """Call `tell` once everything that was put before is committed, or has failed: soon, and on the writer's thread."""
+        if self._added(tell):
+            self.hurry()
+        else:
+            tell()
+
+    def _added(self, one: Entry | Callable[[], object]) -> bool:
         with self._guard:
             if not self._ended:
                 self._queue.put(one)
@@ -487,38 +511,44 @@ class Writer:
             self._hurry.clear()
             while not self._queue.empty():
                 batch.append(self._queue.get())
-            self._write([one for one in batch if isinstance(one, tuple)])
+            self._write([one for one in batch if isinstance(one, Entry)])
             for one in batch:
-                if isinstance(one, threading.Event):
-                    one.set()
+                if not isinstance(one, Entry):
+                    one()
         self._db.close()
 
     def _end_if_idle(self) -> None:
         with self._guard:
             self._ended = self._held <= 0 and self._queue.empty()
 
-    def _write(self, batch: Sequence[tuple[Statements, Failed]]) -> None:
-        """All of a batch in one transaction; when that fails, one by one, so that one run's trouble is not another's."""
+    def _write(self, batch: Sequence[Entry]) -> None:
+        """All of a batch together; when that fails, one by one, so that one run's trouble is not another's."""
         if not batch:
             return
-        begun = False
+        there = False
         try:
             if not self._is_there():
                 raise FileNotFoundError(errno.ENOENT, "it was deleted or replaced while it was written to")
-            self._db.execute("BEGIN IMMEDIATE")
-            begun = True
-            for statements, _ in batch:
-                for statement, values in statements():
-                    self._db.execute(statement, values)
-            self._db.execute("COMMIT")
+            there = True
+            self._commit(list(_together(one for entry in batch if entry.wanted() for one in entry.statements)))
         except Exception as error:  # noqa: BLE001  # whatever it is, it must not end the thread that others wait for
             self._roll_back()
-            if begun and len(batch) > 1:
+            if there and len(batch) > 1 and not is_locked(error):
                 for one in batch:
                     self._write([one])
             else:
-                for _, failed in batch:
-                    failed(_failure(self.path, error))
+                for entry in batch:
+                    entry.failed(_failure(self.path, error))
+
+    def _commit(self, statements: Sequence[Statement]) -> None:
+        """One statement is a transaction by itself. Each that is made lets the threads of the run go first: the fewer, the less that costs them."""
+        if len(statements) == 1:
+            self._db.execute(*statements[0])
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        for statement, values in statements:
+            self._db.execute(statement, values)
+        self._db.execute("COMMIT")
 
     def _is_there(self) -> bool:
         try:
@@ -530,6 +560,16 @@ class Writer:
         with suppress(sqlite3.Error):
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+
+
+def _together(statements: Iterable[Statement]) -> Iterator[Statement]:
+    """Events that follow one another as one statement."""
+    for kind, some in itertools.groupby(statements, key=itemgetter(0)):
+        rows = [values for _, values in some]
+        size = _AT_ONCE if kind is _EVENT else 1
+        for at in range(0, len(rows), size):
+            part = rows[at : at + size]
+            yield kind + _FURTHER * (len(part) - 1), list(itertools.chain.from_iterable(part))
 
 
 def _now() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -113,7 +114,8 @@ class Tape:
         kept, position = self._calls.get(call_key(request), []), self._next(request)
         if position >= len(kept):
             said = "no answer" if self._calls else "nothing for these inputs, and so no answer,"
-            raise MissingRecordError(f"{self._path} holds {said} for call {call_key(request)}: record it again", model=request.model.model)
+            again = f"record it again, with the models at hand: unified-agents run … --record {shlex.quote(str(self._path))}"
+            raise MissingRecordError(f"{self._path} holds {said} for call {call_key(request)}; {again}", model=request.model.model)
         return kept[position]
 
     def _next(self, request: ChatRequest) -> int:

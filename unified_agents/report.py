@@ -46,6 +46,7 @@ _MESSAGES = 500
 _ERRORS = 100
 _EVENTS = 2_000
 _FRAGMENTS = 300  # a text that differs in more places differs as a whole
+_PAIRS_OF_WORDS = 60_000_000  # that are compared on one page; texts beyond differ as a whole
 
 
 def comparison_page(comparison: Comparison) -> str:
@@ -118,6 +119,12 @@ class _Texts:
 
     def __init__(self) -> None:
         self._sizes: list[int] = []
+        self._pairs = _PAIRS_OF_WORDS
+
+    def afford(self, one: str, other: str) -> bool:
+        """Whether two texts may still be compared: the time grows with the product of their words."""
+        self._pairs -= (one.count(" ") + 1) * (other.count(" ") + 1)
+        return self._pairs >= 0
 
     def add(self, text: str | None, longest: int = _LONGEST_TEXT) -> Text | None:
         """A text that will be shown."""
@@ -279,13 +286,13 @@ class _ComparisonView:
         self.repeated = len(made.runs) > len(made.backends)
         self.totals = made.totals()
         self.texts = _Texts()
-        self.prompts = _prompts(made, self.texts)
         together = [list(runs) for _, runs in itertools.groupby(made.runs, key=lambda run: (run.repeat, run.row))]
         lines = max(len(made.tasks) * len(made.backends), 1)
         shown = together[: max(1, min(_GROUPS, _LINES // lines))]
         each = _CALLS // max(sum(map(len, shown)), 1)
         self.groups = [_Group(runs, self.texts, each, made) for runs in shown]
         self.more_groups = len(together) - len(self.groups)
+        self.prompts = [(group, _prompts(made, group.row, self.texts)) for group in self.groups if group.repeat == 0]
         self.repeats = max((run.repeat for run in made.runs), default=-1) + 1
         self.rows = made.inputs
         self.scores = list(dict.fromkeys(name for run in made.runs for name in run.scores))
@@ -336,8 +343,8 @@ def _cell(one: Difference, width: float) -> _Cell:
 
 
 @dataclass(frozen=True)
-class _Prompt:
-    """A task's opening request on two backends."""
+class _Pair:
+    """A text of the first backend beside that of another one."""
 
     backend: str
     other: str
@@ -347,9 +354,10 @@ class _Prompt:
     @cached_property
     def sides(self) -> tuple[Sequence[Piece], Sequence[Piece]]:
         """Both in pieces, marked where they differ."""
-        left, right = side_by_side(self.one.shown, self.its.shown)
-        if max(len(left), len(right)) > _FRAGMENTS:
-            return [Piece(self.one.shown, True)], [Piece(self.its.shown, True)]  # noqa: FBT003
+        one, its = self.one.shown, self.its.shown
+        left, right = side_by_side(one, its) if self.one.among.afford(one, its) else ([], [])
+        if not left or max(len(left), len(right)) > _FRAGMENTS:
+            return [Piece(one, True)], [Piece(its, True)]  # noqa: FBT003
         return left, right
 
     @property
@@ -359,11 +367,11 @@ class _Prompt:
 
 
 @dataclass(frozen=True)
-class _Prompts:
-    """A task's opening requests: that of the first backend beside each other one's; `only` where a single backend asked."""
+class _Pairs:
+    """What backends have of one thing: that of the first beside each other one's; `only` where a single backend has any."""
 
     task: str
-    pairs: Sequence[_Prompt]
+    pairs: Sequence[_Pair]
     only: tuple[str, Text] | None
 
     @property
@@ -372,17 +380,21 @@ class _Prompts:
         return self.only is None and all(pair.same for pair in self.pairs)
 
 
-def _prompts(made: Comparison, texts: _Texts) -> list[_Prompts]:
-    found = []
-    for task in made.tasks:
-        shown = {backend: texts.add(_opening(messages)) for backend, messages in made.prompts(task).items()}
-        known = [(backend, shown[backend]) for backend in made.backends if backend in shown]
-        texts_known = [(backend, text) for backend, text in known if text is not None]
-        if texts_known:
-            (first, own), *others = texts_known
-            pairs = [_Prompt(first, backend, own, text) for backend, text in others]
-            found.append(_Prompts(task, pairs, None if pairs else (first, own)))
-    return found
+def _pairs(task: str, texts: Mapping[str, Text | None]) -> _Pairs | None:
+    """Texts by backend in pairs; None where there are none."""
+    known = [(backend, text) for backend, text in texts.items() if text is not None]
+    if not known:
+        return None
+    (first, own), *others = known
+    return _Pairs(task, [_Pair(first, backend, own, text) for backend, text in others], None if others else (first, own))
+
+
+def _prompts(made: Comparison, row: int, texts: _Texts) -> list[_Pairs]:
+    """The opening requests of each task for one row of inputs."""
+    asked = [
+        (task, {backend: texts.add(_opening(messages)) for backend, messages in made.prompts(task, row).items()}) for task in made.tasks
+    ]
+    return [found for task, shown in asked if (found := _pairs(task, shown)) is not None]
 
 
 def _opening(messages: Sequence[Message]) -> str:
@@ -403,6 +415,15 @@ class _Group:
     def outputs(self, name: str) -> list[tuple[str, _TaskView]]:
         """What came of a task on each backend that has it."""
         return [(run.backend, task) for run, view in self.runs for task in view.tasks if task.name == name]
+
+    def compared(self, name: str) -> _Pairs | None:
+        """A task's outputs in pairs, where several backends have one."""
+        found = _pairs(name, {backend: task.output for backend, task in self.outputs(name)})
+        return found if found is not None and found.pairs else None
+
+    def without(self, name: str) -> list[tuple[str, _TaskView]]:
+        """The backends on which a task has no output."""
+        return [(backend, task) for backend, task in self.outputs(name) if task.output is None]
 
     def equal(self, name: str) -> bool:
         """Whether a task has one and the same output on all backends."""

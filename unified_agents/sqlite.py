@@ -32,6 +32,11 @@ def is_no_right(error: Exception) -> bool:
     return any(sign in _said(error) for sign in _NO_RIGHT)
 
 
+def is_locked(error: Exception) -> bool:
+    """Whether others were waited for, in vain."""
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+
+
 def _said(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
@@ -53,6 +58,6 @@ def in_wal_mode(db: sqlite3.Connection, busy: float) -> None:
             db.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > end:
+            if not is_locked(error) or time.monotonic() > end:
                 raise
             time.sleep(0.01)

@@ -15,6 +15,7 @@ A request that no rule answers gets HTTP 400 and fails the `with` block: a scrip
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import re
@@ -171,7 +172,8 @@ class ScriptedServer:
             assert request.transport is not None
             request.transport.close()
         if body.get("stream") and reply.status == 200 and reply.body is None:
-            return await _streamed(request, body, reply)
+            with contextlib.suppress(ConnectionResetError):  # whoever asked has gone
+                return await _streamed(request, body, reply)
         return web.Response(status=reply.status, headers=reply.headers, body=_payload(reply), content_type="application/json")
 
 

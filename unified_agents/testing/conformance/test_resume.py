@@ -828,15 +828,15 @@ def test_a_journal_that_fails_at_the_end(server: ScriptedServer, backend: str, r
     server.reply("TASK-t.", "DONE", forever=True)
     team = TeamSpec(name="team", agents=[ANN], tasks=[task("t", "ann")], models={"default": server.model()}, journal={"required": required})
     events: list[Event] = []
-    row = journals.RunJournal._row
+    commit = journals.Writer._commit
 
-    def fails(self: journals.RunJournal, event: Event) -> journals.Statement:
-        if isinstance(event, RunCompleted):
+    def fails(self: journals.Writer, statements: Sequence[journals.Statement]) -> None:
+        if any("RunCompleted" in values for _, values in statements):
             raise sqlite3.OperationalError("database or disk is full")
-        return row(self, event)
+        commit(self, statements)
 
     with monkeypatch.context() as patch:
-        patch.setattr(journals.RunJournal, "_row", fails)
+        patch.setattr(journals.Writer, "_commit", fails)
         if required:
             with pytest.raises(JournalError, match="no room left"):
                 run_team(team, backend=backend, run_id=RUN, on_event=events.append)

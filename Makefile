@@ -29,10 +29,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/unified-agents model install
 	@touch $(INSTALLED)
 
-# What takes minutes: 200 kills a backend (`make test` does 20).
+# What takes minutes: 200 kills a backend (`make test` does 20), every stop of every team, the whole suite on the stranger's backend, every benchmark once.
 test-long: $(INSTALLED)
 	UNIFIED_AGENTS_KILLS=200 $(BIN)/pytest -s tests/test_kill.py
-	UNIFIED_AGENTS_LONG=1 $(BIN)/pytest -n 2 --dist loadgroup --timeout 900 tests/test_stranger.py unified_agents/testing/conformance/test_resume.py
+	UNIFIED_AGENTS_LONG=1 $(BIN)/pytest -n 2 --dist loadgroup --timeout 900 tests/test_stranger.py tests/test_benchmarks.py unified_agents/testing/conformance/test_resume.py
 
 # The conformance suite on the lowest and the highest supported version of every framework, each in an environment of its own.
 test-versions: $(INSTALLED)

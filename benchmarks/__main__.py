@@ -1,4 +1,4 @@
-"""The command: `python -m benchmarks NAME`."""
+"""The command: `python -m benchmarks NAME…`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BENCHMARKS: dict[str, Callable[[Lab, Settings], Result]] = {
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """What was typed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="unified_agents beside hand-written CrewAI and AutoGen")
-    parser.add_argument("name", choices=[*BENCHMARKS, "all"])
+    parser.add_argument("names", nargs="+", metavar="NAME", choices=[*BENCHMARKS, "all"], help=f"{', '.join(BENCHMARKS)}, or all")
     parser.add_argument("--repeat", type=int, metavar="N", help="turns of each variant (by default each benchmark's own number)")
     parser.add_argument("--quick", action="store_true", help="the smallest size, once: shows that it runs, measures nothing")
     shape = parser.add_mutually_exclusive_group()
@@ -37,7 +37,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run, and print."""
     asked = arguments(argv)
-    names = list(BENCHMARKS) if asked.name == "all" else [asked.name]
+    names = list(BENCHMARKS) if "all" in asked.names else asked.names
     results = []
     with Lab() as lab:
         for name in names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import Run
 from unified_agents import AgentMemory, AgentSpec, ModelError, RunResult, ScriptedModel, TaskSpec, TeamSpec, events, load_team, run_team
 from unified_agents.adapter import Conversation
 from unified_agents.chat_models.providers import PROVIDERS
@@ -68,6 +70,32 @@ def test_the_readmes_tools_example_runs(
     exec(compile(blocks(README, "python")[1], "readme", "exec"), {"__name__": "readme"})
     assert "6:12" in capsys.readouterr().out
     assert "low water at 6:12" in server.requests[1].text
+
+
+def test_from_nothing_to_a_picture(server: ScriptedServer, cli: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The commands of the README's comparison as they stand, and its Python; only what is installed is there already, and a provider answers."""
+    server.reply("Define tide pools", "A pool.", forever=True).reply("Rewrite", "A small pool.", forever=True)
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    section = README.split("## Which backend?")[1].split("\n## ")[0]
+    lines = [line.split(" #")[0].strip() for block in blocks(section, "bash") for line in block.splitlines()]
+    ran = []
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        if program == "cd":
+            monkeypatch.chdir(tmp_path / arguments[0])
+        elif program == "unified-agents" and arguments[0] != "model":
+            if "--replay" in arguments:
+                monkeypatch.delenv("OPENAI_API_KEY")
+            code, _, err = cli(*arguments)
+            assert code == 0, err
+            ran.append(arguments[0])
+    assert ran == ["init", "compare", "compare", "compare"]
+    assert "Define tide pools in one sentence." in (tmp_path / "tides" / "comparison.html").read_text()
+    asked = len(server.requests)
+    exec(blocks(section, "python")[0], {})
+    assert (tmp_path / "tides" / "comparison.png").stat().st_size > 10_000
+    assert len(server.requests) == asked == 2 * 2 + 3 * 2 * 2
 
 
 def test_the_adapter_guide_names_what_there_is() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import pytest
 from tests.conftest import Run
 from tests.pages import EVIL, START, Story, comparison, large, large_comparison, record, refused, result, told
 from tests.test_docs import blocks
-from unified_agents import ScriptedModel, compare_backends, run_team
+from unified_agents import ScriptedModel, compare_backends, report, run_team
 from unified_agents.comparison import Comparison
 from unified_agents.differences import side_by_side
 from unified_agents.report import _Texts, comparison_page, comparison_table, run_page, ticks, write_page
@@ -262,6 +263,51 @@ def test_a_difference_is_marked_and_nothing_else() -> None:
         2,
         3,
     )  # the backend's name, the sample in the explanation; what one's output has more
+
+
+def test_every_row_has_its_prompts_and_outputs() -> None:
+    """The first repeat of each row of inputs; outputs that differ stand side by side, what differs marked."""
+    runs = [replace(run, row=row, inputs={"topic": f"topic {row}"}, prompts={"plain": [{"role": "user", "content": f"On {run.backend}: topic {row}"}]})
+            for row in range(2) for run in comparison(repeat=2).runs]  # fmt: skip
+    made = Comparison("plain", ["crewai", "autogen"], ["plain", "second"], sorted(runs, key=lambda run: (run.repeat, run.row)))
+    page = comparison_page(made)
+    prompts, outputs = (page.split(f'id="{name}"')[1].split("</section>")[0] for name in ("prompts", "outputs"))
+    for row in range(2):
+        assert prompts.count(f"<h3>row {row + 1}: topic = topic {row}") == 1
+        assert f"On <del>crewai</del>: topic {row}" in prompts
+        assert f"On <ins>autogen</ins>: topic {row}" in prompts
+    assert outputs.count("plain<ins> from autogen</ins>") == 4
+    assert "ToolError" in outputs  # of the task that failed
+
+
+def test_a_notebook_shows_prompts_side_by_side() -> None:
+    """What differs is marked, markup in it is text; as text they are a diff."""
+    found = comparison(EVIL).prompts(EVIL)
+    page = Page(found._repr_html_())
+    assert re.findall(r"<mark[^>]*>(.*?)</mark>", found._repr_html_()) == ["crewai", "autogen"]
+    assert not page.all("script")
+    assert EVIL in page.text
+    assert "-You are plain on crewai.\n+You are plain on autogen." in str(comparison().prompts("plain"))
+    alone = comparison(backends=["crewai"]).prompts("plain")
+    assert "Asked on crewai only" in alone._repr_html_()
+
+
+def test_a_misspelt_name_is_an_error() -> None:
+    """Not something that is not known; the message says what there is."""
+    made = comparison()
+    with pytest.raises(ValueError, match="found 'plane', expected a task of the comparison: plain, second"):
+        made.prompts("plane")
+    with pytest.raises(ValueError, match="expected a backend of the comparison: crewai, autogen"):
+        made.difference("autogn", "plain", "duration_s")
+    with pytest.raises(ValueError, match="expected a metric of the comparison: requests, "):
+        made.values("autogen", None, "duration")
+
+
+def test_very_much_text_is_not_compared_word_by_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time grows with the square: beyond a limit a text differs as a whole."""
+    assert "<ins> from autogen</ins>" in comparison_page(comparison())
+    monkeypatch.setattr(report, "_PAIRS_OF_WORDS", 0)
+    assert "<ins>plain from autogen</ins>" in comparison_page(comparison())
 
 
 def test_the_comparisons_numbers_are_on_the_page_and_in_the_table() -> None:

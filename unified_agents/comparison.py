@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from unified_agents.chat_models import Message
+from unified_agents.differences import Prompts
 from unified_agents.events import Event, ModelCalled
 from unified_agents.result import RunResult, UsageResult
 
@@ -136,8 +137,20 @@ class Comparison:
         """The names of the scorers."""
         return list(dict.fromkeys(name for run in self.runs for name in run.scores))
 
+    def _check(self, backend: str | None = None, task: str | None = None, metric: str | None = None) -> None:
+        """A name that is misspelt must not look like something that is not known."""
+        known = {"backend": self.backends, "task": self.tasks, "metric": [*METRICS, *(f"score_{name}" for name in self.scores)]}
+        for kind, name in (("backend", backend), ("task", task), ("metric", metric)):
+            if name is not None and name not in known[kind]:
+                raise ValueError(f"found {name!r}, expected a {kind} of the comparison: {', '.join(known[kind])}")
+
     def values(self, backend: str, task: str | None, metric: str) -> list[float]:
-        """What is known of a metric (METRICS, `score_NAME`) in all runs of a backend: of one task, or with None of the whole run."""
+        """What is known of a metric (METRICS, `score_NAME`) in all runs of a backend: of one task, or with None of the whole run.
+
+        Raises:
+            ValueError: there is no such backend, task or metric.
+        """
+        self._check(backend, task, metric)
         found = (run.value(metric, task) for run in self.of(backend))
         return [value for value in found if value is not None]
 
@@ -149,13 +162,23 @@ class Comparison:
         return statistics.fmean(values) if metric.startswith("score_") else statistics.median(values)
 
     def success_rate(self, backend: str, task: str | None = None) -> float:
-        """The part of the runs in which a task, or everything, was completed."""
+        """The part of the runs in which a task, or everything, was completed.
+
+        Raises:
+            ValueError: there is no such backend or task.
+        """
+        self._check(backend, task)
         runs = self.of(backend)
         statuses = [run.status if task is None else run.tasks[task].status if task in run.tasks else None for run in runs]
         return statuses.count("completed") / len(runs) if runs else 0.0
 
     def difference(self, backend: str, task: str | None, metric: str) -> Difference | None:
-        """A backend against the first one, in one task or with None in the whole run; None without pairs."""
+        """A backend against the first one, in one task or with None in the whole run; None without pairs.
+
+        Raises:
+            ValueError: there is no such backend, task or metric.
+        """
+        self._check(backend, task, metric)
         return self._once(("difference", backend, task, metric), lambda: self._difference(backend, task, metric))
 
     def _difference(self, backend: str, task: str | None, metric: str) -> Difference | None:
@@ -164,7 +187,12 @@ class Comparison:
         return _difference([mine - its for mine, its in both if mine is not None and its is not None])
 
     def agreement(self, backend: str, task: str) -> Agreement | None:
-        """How far a backend's outputs are those of the first one; None without pairs."""
+        """How far a backend's outputs are those of the first one; None without pairs.
+
+        Raises:
+            ValueError: there is no such backend or task.
+        """
+        self._check(backend, task)
         return self._once(("agreement", backend, task), lambda: self._agreement(backend, task))
 
     def _agreement(self, backend: str, task: str) -> Agreement | None:
@@ -206,16 +234,18 @@ class Comparison:
             return "The outputs differ."
         return "All outputs are equal." if self.equal else "Some outputs are missing."
 
-    def prompts(self, task: str, row: int = 0) -> dict[str, Sequence[Message]]:
-        """A task's opening request on each backend: its messages in the first repeat of a row of inputs."""
-        return {run.backend: run.prompts[task] for run in self.runs if (run.row, run.repeat) == (row, 0) and task in run.prompts}
+    def prompts(self, task: str, row: int = 0) -> Prompts:
+        """A task's opening request on each backend, of the first repeat of a row of inputs. A notebook shows them side by side with what differs marked.
+
+        Raises:
+            ValueError: there is no such task.
+        """
+        self._check(task=task)
+        return Prompts({run.backend: run.prompts[task] for run in self.runs if (run.row, run.repeat) == (row, 0) and task in run.prompts})
 
     def prompt_diff(self, task: str, row: int = 0) -> str:
         """The opening requests of a task as a unified diff, each backend against the first one."""
-        shown = {backend: _as_text(messages).splitlines() for backend, messages in self.prompts(task, row).items()}
-        names = list(shown)
-        parts = ["\n".join(difflib.unified_diff(shown[names[0]], shown[name], names[0], name, lineterm="", n=2)) for name in names[1:]]
-        return "\n\n".join(part or "the same" for part in parts)
+        return str(self.prompts(task, row))
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each backend and task: medians, and differences to the first backend."""
@@ -350,7 +380,3 @@ def _difference(pairs: Sequence[float]) -> Difference | None:
     dice = random.Random(0)  # noqa: S311  # the same interval for the same runs
     means = sorted(statistics.fmean(dice.choices(pairs, k=len(pairs))) for _ in range(RESAMPLES))
     return Difference(mean, means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1], len(pairs))
-
-
-def _as_text(messages: Sequence[Message]) -> str:
-    return "\n".join(f"[{message['role']}]\n{message['content']}" for message in messages)

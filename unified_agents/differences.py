@@ -1,11 +1,15 @@
-"""Two texts side by side, with what differs marked word by word."""
+"""Two texts side by side, with what differs marked word by word; and the requests of several backends."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unified_agents.chat_models import Message
 
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
 _MANY = 2_000
@@ -55,3 +59,38 @@ def _joined(pieces: Sequence[Piece]) -> list[Piece]:
         elif piece.text:
             made.append(Piece(piece.text, differs))
     return made
+
+
+def request_text(messages: Sequence[Message]) -> str:
+    """A request as text: each message under its role."""
+    return "\n\n".join(f"[{message['role']}]\n{message.get('content') or ''}" for message in messages)
+
+
+class Prompts(Mapping[str, "Sequence[Message]"]):
+    """The messages of one request by backend. As text they are a unified diff, each against the first; in a notebook they stand side by side."""
+
+    def __init__(self, requests: Mapping[str, Sequence[Message]]) -> None:
+        self._requests = dict(requests)
+
+    def __getitem__(self, backend: str) -> Sequence[Message]:
+        return self._requests[backend]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._requests)
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __str__(self) -> str:
+        shown = {backend: request_text(messages).splitlines() for backend, messages in self.items()}
+        names = list(shown)
+        parts = ["\n".join(difflib.unified_diff(shown[names[0]], shown[name], names[0], name, lineterm="", n=2)) for name in names[1:]]
+        return "\n\n".join(part or "the same" for part in parts)
+
+    def __repr__(self) -> str:
+        return f"Prompts({self._requests!r})"
+
+    def _repr_html_(self) -> str:
+        from unified_agents.report import prompts_beside
+
+        return prompts_beside(self)

@@ -24,14 +24,13 @@ import jinja2
 from markupsafe import Markup, escape
 
 from unified_agents._version import __version__
-from unified_agents.differences import Piece, side_by_side
+from unified_agents.differences import Piece, Prompts, request_text, side_by_side
 from unified_agents.errors import Problem, SpecError
 from unified_agents.events import Event, RunFailed, RunStarted
 from unified_agents.sheet import COMPARED, blocks, errors, metric, number, seconds, where
 from unified_agents.timeline import Call, TaskLine, Timeline, timeline
 
 if TYPE_CHECKING:
-    from unified_agents.chat_models import Message
     from unified_agents.comparison import ComparedRun, Comparison, Difference
     from unified_agents.journal import RunRecord
 
@@ -65,6 +64,14 @@ def comparison_table(comparison: Comparison) -> str:
         "table.html.jinja", made=comparison, blocks=blocks(comparison), others=comparison.backends[1:], rows=comparison.inputs,
         errors=errors(comparison)[:_ERRORS],
     )  # fmt: skip
+
+
+def prompts_beside(prompts: Prompts) -> str:
+    """The requests of several backends side by side, what differs marked, for a notebook."""
+    texts = _Texts()
+    return _rendered(
+        "prompts.html.jinja", found=_pairs("", {backend: texts.add(request_text(asked)) for backend, asked in prompts.items()})
+    )
 
 
 def check_page(path: Path) -> None:
@@ -392,14 +399,9 @@ def _pairs(task: str, texts: Mapping[str, Text | None]) -> _Pairs | None:
 def _prompts(made: Comparison, row: int, texts: _Texts) -> list[_Pairs]:
     """The opening requests of each task for one row of inputs."""
     asked = [
-        (task, {backend: texts.add(_opening(messages)) for backend, messages in made.prompts(task, row).items()}) for task in made.tasks
+        (task, {backend: texts.add(request_text(messages)) for backend, messages in made.prompts(task, row).items()}) for task in made.tasks
     ]
     return [found for task, shown in asked if (found := _pairs(task, shown)) is not None]
-
-
-def _opening(messages: Sequence[Message]) -> str:
-    """A request as text: each message under its role."""
-    return "\n\n".join(f"[{message['role']}]\n{message.get('content') or ''}" for message in messages)
 
 
 class _Group:

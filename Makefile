@@ -18,8 +18,9 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
+# Three at once, also on two cores: tests wait as often as they work.
 unit: $(INSTALLED)
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 3 --dist loadgroup
 
 # Everything the project needs, in its own folder; made anew when the versions change.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -32,7 +33,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 # What takes minutes: 200 kills a backend (`make test` does 20), every stop of every team, the whole suite on the stranger's backend, every benchmark once.
 test-long: $(INSTALLED)
 	UNIFIED_AGENTS_KILLS=200 $(BIN)/pytest -s tests/test_kill.py
-	UNIFIED_AGENTS_LONG=1 $(BIN)/pytest -n 2 --dist loadgroup --timeout 900 tests/test_stranger.py tests/test_benchmarks.py unified_agents/testing/conformance/test_resume.py
+	UNIFIED_AGENTS_LONG=1 $(BIN)/pytest -n 3 --dist loadgroup --timeout 900 tests/test_stranger.py tests/test_benchmarks.py unified_agents/testing/conformance/test_resume.py
 
 # The conformance suite on the lowest and the highest supported version of every framework, each in an environment of its own.
 test-versions: $(INSTALLED)

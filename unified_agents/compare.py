@@ -82,7 +82,7 @@ def compare_backends(
         allow_imports=allow_imports,
     )
     rows, kept = _rows(inputs), Recording.opened(Path(record)) if record is not None else None
-    with board_for(progress) as board:
+    with board_for(progress, timed=False) as board:  # the backends take turns: no time is one backend's
         told = [*([_Told(board, list(backends), len(rows) * repeat).tell] if board else []), *([on_run] if on_run else [])]
         return engine().run(_compare(team, list(backends), rows, repeat, options, list(scorers), kept, told))
 

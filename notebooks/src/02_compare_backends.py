@@ -56,13 +56,11 @@ team = TeamSpec(
 # ## Run both, four times each
 #
 # The backends take turns in being first. Differences are taken run by run, and each mean comes
-# with a 95% interval. ✱ marks an interval that leaves 0 out. A framework's import would be in its
-# first run, so one run each goes before.
+# with a 95% interval. ✱ marks an interval that leaves 0 out. Frameworks are imported beforehand.
 
 # %%
 BACKENDS = ["crewai", "autogen"]
 
-compare_backends(team, BACKENDS, models={"default": model})  # the first run imports the framework
 comparison = compare_backends(team, BACKENDS, repeat=4, models={"default": model})
 comparison
 
@@ -86,7 +84,7 @@ table = comparison.to_pandas().pivot(index="task", columns="backend", values="ad
 table.loc[list(comparison.tasks), list(comparison.backends)].astype(int)
 
 # %%
-print(comparison.prompt_diff("edit"))
+comparison.prompts("edit")
 
 # %% [markdown]
 # ## Without those words
@@ -97,7 +95,7 @@ print(comparison.prompt_diff("edit"))
 neutral = team.model_copy(update={"prompts": "neutral"})
 same = compare_backends(neutral, BACKENDS, repeat=2, models={"default": model})
 
-print("prompts:", same.prompt_diff("edit"))
+print("prompts:", same.prompts("edit"))
 found = same.difference("autogen", "edit", "input_tokens")
 print(f"input tokens: {found.mean:+.0f}, clear: {found.clear}")
 

@@ -40,8 +40,11 @@ def in_notebook() -> bool:
 
 
 @contextmanager
-def board_for(progress: bool | None) -> Iterator[Board | None]:
-    """The board of a run: in a notebook under the cell, else on stderr; None where nothing is shown. `progress` None: in a notebook only."""
+def board_for(progress: bool | None, *, timed: bool = True) -> Iterator[Board | None]:
+    """The board of a run: in a notebook under the cell, else on stderr; None where nothing is shown. `progress` None: in a notebook only.
+
+    `timed`: each line says how long it has been going on.
+    """
     notebook = in_notebook()
     if not (notebook if progress is None else progress):
         yield None
@@ -50,7 +53,7 @@ def board_for(progress: bool | None) -> Iterator[Board | None]:
         from unified_agents.progress.notebook import NotebookBoard as Shown
     else:
         from unified_agents.progress.terminal import TerminalBoard as Shown  # type: ignore[assignment]
-    with Shown() as board:
+    with Shown(timed=timed) as board:
         yield board
 
 

@@ -37,7 +37,8 @@ class NotebookBoard:
     What is shown is drawn a few times a second, and once more at the end, by a thread of its own: nobody who works waits for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, timed: bool = True) -> None:
+        self._timed = timed
         self._rows: dict[str, _Row] = {}
         self._heads: list[Line] = []
         self._guard = threading.Lock()
@@ -83,7 +84,7 @@ class NotebookBoard:
     def _keep_drawing(self) -> None:
         while not self._ended.wait(_DRAW_SECONDS):
             with self._guard:
-                changed, self._changed = self._changed or any(row.took is None for row in self._rows.values()), False
+                changed, self._changed = self._changed or (self._timed and any(row.took is None for row in self._rows.values())), False
             if changed:
                 self._context.copy().run(self._handle.update, self)
 
@@ -101,7 +102,7 @@ class NotebookBoard:
             yield "", line, ""
         for row in self._rows.values():
             took = monotonic() - row.began if row.took is None else row.took
-            yield "" if row.line.mark else "… ", row.line, f"  {took:.1f} s" if row.line.is_own else ""
+            yield "" if row.line.mark else "… ", row.line, f"  {took:.1f} s" if self._timed and row.line.is_own else ""
             if len(row.notes) > _NOTES:
                 yield "    ", Line("note", "", f"… {len(row.notes) - _NOTES} earlier"), ""
             for note in row.notes[-_NOTES:]:

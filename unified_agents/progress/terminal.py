@@ -20,11 +20,11 @@ _COLOURS = {"done": "green", "failed": "red", "skipped": "yellow", "moved": "yel
 class TerminalBoard:
     """Lines on a terminal: those of tasks are live, all others stand above them."""
 
-    def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
+    def __init__(self, quiet: bool = False, console: Console | None = None, *, timed: bool = True) -> None:
         self._console = console or errors()
         self._shown = self._console.is_terminal and not quiet
         self._rows: dict[str, TaskID] = {}
-        columns = (SpinnerColumn(finished_text=" "), TextColumn("{task.description}"), TimeElapsedColumn())
+        columns = (SpinnerColumn(finished_text=" "), TextColumn("{task.description}"), *((TimeElapsedColumn(),) if timed else ()))
         self._progress = Progress(*columns, console=self._console, disable=not self._shown, redirect_stdout=False, redirect_stderr=False)
 
     def __enter__(self) -> Self:

@@ -114,6 +114,22 @@ def test_a_person_is_asked_and_progress_is_shown(folder: Path, server: ScriptedS
 
 
 @pytest.mark.xdist_group("terminal")
+def test_a_comparison_asks_too_and_shows_how_far_it_is(folder: Path, server: ScriptedServer) -> None:
+    """Each run asks; the live lines are out of the way meanwhile."""
+    server.reply("MARK-ONE", "draft", forever=True)
+    terminal = Terminal(folder, "compare", "--backends", "autogen,autogen_classic")
+    for _ in range(2):
+        terminal.wait_for("Accept this answer?")
+        terminal.shown = terminal.shown.replace("Accept this answer?", "asked")
+        terminal.type("y")
+    code, out = terminal.end()
+    assert code == 0
+    assert "All outputs are equal." in out
+    assert "autogen: 1 of 1 runs" in terminal.shown
+    assert "autogen_classic: 1 of 1 runs" in terminal.shown
+
+
+@pytest.mark.xdist_group("terminal")
 def test_an_interrupt_during_a_question_ends_the_run(folder: Path, server: ScriptedServer) -> None:
     """Ctrl-C while a person is asked: exit 130 in words, no traceback, no fatal error of the interpreter."""
     server.reply("MARK-ONE", "draft")

@@ -40,7 +40,7 @@ def compare_backends(
     team: Team, backends: Sequence[str], *, inputs: Any = None, repeat: int = 1, models: Models | None = None, tools: Mapping[str, Any] | None = None,
     reviewer: Reviewer | None = None, middleware: Sequence[Middleware] = (), scorers: Iterable[Scorer] = (), record: str | os.PathLike[str] | None = None,
     replay: str | os.PathLike[str] | None = None, strict: bool = True, on_run: Callable[[ComparedRun], None] | None = None,
-    settings: Mapping[str, str] | None = None, allow_imports: Sequence[str] = (), progress: bool | None = None,
+    settings: Mapping[str, str] | None = None, allow_imports: Sequence[str] = (), progress: bool | Board | None = None,
 ) -> Comparison:  # fmt: skip
     """Run a team on several backends and put them side by side; works inside a running event loop too (a notebook).
 
@@ -60,7 +60,7 @@ def compare_backends(
         on_run: called as each run ends.
         settings: replaced parts of the file, as `--set` gives them.
         allow_imports: packages that references in the file may name.
-        progress: as for `run_team`; a line for each backend.
+        progress: as for `run_team`, with a line for each backend; or what shows the lines.
 
     A backend that is not installed, refuses a field or fails is a row of the comparison, not an exception.
 

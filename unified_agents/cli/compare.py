@@ -13,8 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from unified_agents.cli.output import document, print_error, print_json
+from unified_agents.cli.reviewer import terminal_reviewer
 from unified_agents.cli.run import AllowImport, AsJson, File, HtmlFile, Quiet, Settings, Strict, inputs_of, pairs
 from unified_agents.errors import Problem, SpecError
+from unified_agents.progress.terminal import TerminalBoard
 from unified_agents.sheet import blocks, where
 from unified_agents.sheet import errors as found_errors
 from unified_agents.terminal import clean
@@ -52,9 +54,11 @@ def compare(
     given = pairs(inputs or (), "-i")
     if html is not None:
         check_page(html)
+    board = TerminalBoard(quiet=quiet, timed=False)
     made = compare_backends(
         file, [name.strip() for name in backends.split(",") if name.strip()], inputs=[{**row, **given} for row in _rows(inputs_file)], repeat=repeat,
-        record=record, replay=replay, strict=strict, progress=not quiet, settings=pairs(settings or (), "--set"), allow_imports=allow_import or (),
+        record=record, replay=replay, strict=strict, settings=pairs(settings or (), "--set"), allow_imports=allow_import or (),
+        reviewer=terminal_reviewer(board), progress=board,
     )  # fmt: skip
     if as_json:
         print_json(made.to_dict())

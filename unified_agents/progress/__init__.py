@@ -40,11 +40,15 @@ def in_notebook() -> bool:
 
 
 @contextmanager
-def board_for(progress: bool | None, *, timed: bool = True) -> Iterator[Board | None]:
-    """The board of a run: in a notebook under the cell, else on stderr; None where nothing is shown. `progress` None: in a notebook only.
+def board_for(progress: bool | Board | None, *, timed: bool = True) -> Iterator[Board | None]:
+    """The board of a run: in a notebook under the cell, else on stderr; None where nothing is shown. `progress` None: in a notebook only; or it is the board.
 
     `timed`: each line says how long it has been going on.
     """
+    if not isinstance(progress, (bool, type(None))):
+        with progress:
+            yield progress
+        return
     notebook = in_notebook()
     if not (notebook if progress is None else progress):
         yield None

@@ -7,6 +7,8 @@ another and leaves no journal. Frameworks are imported before the first run: tha
 from __future__ import annotations
 
 import contextlib
+import logging
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +26,7 @@ from unified_agents.middleware import CallNext, Middleware
 from unified_agents.model_choice import Models
 from unified_agents.plan import Plan
 from unified_agents.preparation import Options, Prepared, Shared, Team, prepare
-from unified_agents.progress import Board, board_for
+from unified_agents.progress import Board, Shielded, board_for
 from unified_agents.progress.wording import Line
 from unified_agents.recording import Recording
 from unified_agents.result import RunResult, usage_of
@@ -32,6 +34,7 @@ from unified_agents.review import Reviewer
 from unified_agents.runtime import execute
 from unified_agents.tokens import count_tokens
 
+logger = logging.getLogger("unified_agents")
 Scorer = Callable[[Mapping[str, Any], RunResult], Any]
 """`(inputs, result) -> float | bool`; sync or async."""
 
@@ -83,14 +86,14 @@ def compare_backends(
     )
     rows, kept = _rows(inputs), Recording.opened(Path(record)) if record is not None else None
     with board_for(progress, timed=False) as board:  # the backends take turns: no time is one backend's
-        told = [*([_Told(board, list(backends), len(rows) * repeat).tell] if board else []), *([on_run] if on_run else [])]
+        told = [*([_Told(board, list(backends), len(rows) * repeat).tell] if board else []), *([_logged(on_run)] if on_run else [])]
         return engine().run(_compare(team, list(backends), rows, repeat, options, list(scorers), kept, told))
 
 
 class _Told:
     """Shows how far each backend is."""
 
-    def __init__(self, board: Board, backends: Sequence[str], runs: int) -> None:
+    def __init__(self, board: Shielded, backends: Sequence[str], runs: int) -> None:
         self._board, self._runs = board, runs
         self._ended: dict[str, list[bool]] = {backend: [] for backend in backends}
         for backend in backends:
@@ -107,6 +110,18 @@ class _Told:
             self._board.show(Line("working", run.backend, f"{len(ended)} of {self._runs} runs{failed}"))
         else:
             self._board.show(Line("failed" if failed else "done", run.backend, f"{self._runs} of {self._runs} runs{failed}"))
+
+
+def _logged(on_run: Callable[[ComparedRun], None]) -> Callable[[ComparedRun], None]:
+    """Somebody's function: the runs are not lost for it."""
+
+    def tell(run: ComparedRun) -> None:
+        try:
+            on_run(run)
+        except Exception:
+            logger.exception("on_run failed; the comparison goes on")
+
+    return tell
 
 
 async def _compare(
@@ -177,10 +192,21 @@ async def _scored(run: ComparedRun, scorers: Sequence[Scorer]) -> ComparedRun:
         scores[name] = None
         try:
             if run.result is not None and run.status == "completed":
-                scores[name] = float(await called(scorer, run.inputs, run.result, thread="unified-agents-scorer"))
+                scores[name] = _score(await called(scorer, run.inputs, run.result, thread="unified-agents-scorer"))
         except Exception as error:  # noqa: BLE001  # somebody's code: the runs are not lost for it
             notes.append(f"{name} failed: {type(error).__name__}: {error}")
     return replace(run, scores=scores, notes=notes)
+
+
+def _score(given: Any) -> float:
+    """A score as a number.
+
+    Raises:
+        ValueError: it is none that can be compared.
+    """
+    if not math.isfinite(found := float(given)):
+        raise ValueError(f"found {found}, expected a finite number, True or False")
+    return found
 
 
 def _clean(prepared: Prepared, kept: Recording | None) -> Prepared:

@@ -6,13 +6,14 @@ of the pairs (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, ch
 
 from __future__ import annotations
 
-import difflib
 import random
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from rapidfuzz.distance import Indel
 
 from unified_agents.chat_models import Message
 from unified_agents.differences import Prompts
@@ -85,10 +86,10 @@ class ComparedRun:
 
     def value(self, metric: str, task: str | None = None) -> float | None:
         """One of METRICS or `score_NAME`, of one task or of the whole run; None is not known."""
+        if metric.startswith("score_"):
+            return None if task is not None else self.scores.get(metric.removeprefix("score_"))
         if task is not None:
             return self.tasks[task].value(metric) if task in self.tasks else None
-        if metric.startswith("score_"):
-            return self.scores.get(metric.removeprefix("score_"))
         if self.result is None:
             return None
         if metric in ("retries", "tool_calls", "added_tokens"):
@@ -218,7 +219,11 @@ class Comparison:
     @cached_property
     def equal(self) -> bool:
         """Whether every output of every backend is that of the first one, and none is missing."""
-        return not self._differ and all(self.success_rate(backend, task) == 1 for backend in self.backends for task in self.tasks)
+        return (
+            bool(self.tasks)
+            and not self._differ
+            and all(self.success_rate(backend, task) == 1 for backend in self.backends for task in self.tasks)
+        )
 
     @cached_property
     def _differ(self) -> bool:
@@ -358,11 +363,9 @@ def _agreement(pairs: Sequence[tuple[TaskRun, TaskRun]]) -> Agreement | None:
     return Agreement(len(pairs), sum(one.output == other.output for one, other in pairs), statistics.fmean(alike), share)
 
 
-_LONGEST = 20_000  # characters that are compared: the time grows with their square
-
-
 def _similarity(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, one[:_LONGEST].split(), other[:_LONGEST].split(), autojunk=False).ratio()
+    """Twice the longest common subsequence of words, of all words."""
+    return float(Indel.normalized_similarity(one.split(), other.split()))
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from rapidfuzz.distance import Indel
 
 if TYPE_CHECKING:
     from unified_agents.chat_models import Message
 
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
 _MANY = 2_000
-"""Words, or lines, that are compared one by one: the time grows with their square."""
+"""Words, or lines, that are compared one by one."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,12 @@ def _aligned(one: Sequence[str], other: Sequence[str]) -> Iterable[tuple[bool, S
     """Stretches that are the same in both, or not."""
     if max(len(one), len(other)) > _MANY:
         return [(one == other, one, other)]
-    matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
-    return [(tag == "equal", one[i:j], other[k:m]) for tag, i, j, k, m in matcher.get_opcodes()]
+    found = []
+    for same, run in itertools.groupby(Indel.opcodes(one, other), key=lambda code: code.tag == "equal"):
+        codes = list(run)
+        first, last = codes[0], codes[-1]
+        found.append((same, one[first.src_start : last.src_end], other[first.dest_start : last.dest_end]))
+    return found
 
 
 def _joined(pieces: Sequence[Piece]) -> list[Piece]:

@@ -43,18 +43,14 @@ class Event:
 
     def to_json(self) -> str:
         """The same as JSON text."""
-        return _as_json(self._record())
+        return _as_json(self.to_dict())
 
     def _record(self) -> dict[str, Any]:
         head = {"seq": self.seq, "time": self.time, "run_id": self.run_id, "type": self.type}
         return {**head, **self.__dict__}
 
 
-def _plain(value: Any) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
-_as_json = json.JSONEncoder(default=_plain).encode
+_as_json = json.JSONEncoder(default=str).encode
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -371,13 +371,11 @@ class RunJournal:
         if self.failure is not None or self._closed:
             return
         try:
-            row = self._row(event)
-        except (TypeError, ValueError, RecursionError) as error:  # nested deeper than can be written
-            self._failed(_failure(self._writer.path, error))
-        else:
-            self._put(row)
-            if isinstance(event, TaskCompleted):  # all that it took is lost without it: the others may wait a moment
-                self._writer.hurry()
+            self._put(self._row(event))
+        except Exception as error:  # noqa: BLE001  # nested deeper than can be written, or what cannot be text
+            self._put(broken=error)
+        if isinstance(event, TaskCompleted):  # all that it took is lost without it: the others may wait a moment
+            self._writer.hurry()
 
     async def end(self, status: str, duration_s: float, result: str, last: Event | None = None) -> None:
         """Enter how the run ended, with its result as JSON and together with its last event, and wait for it.
@@ -419,11 +417,11 @@ class RunJournal:
     def _folder(self) -> Path:
         return _run_folder(self._writer.path, self._run_id)
 
-    def _put(self, *statements: Statement) -> None:
-        self._writer.put(Entry(statements, self._failed, lambda: not self._stopped))
+    def _put(self, *statements: Statement, broken: Exception | None = None) -> None:
+        self._writer.put(Entry(statements, self._failed, lambda: not self._stopped, broken))
 
     def _failed(self, error: JournalError) -> None:
-        """Called on the writer's thread, or on the loop."""
+        """Called on the writer's thread, or where that has ended."""
         self._stopped = True
         if not self._required:
             _mark(self._folder)
@@ -443,11 +441,24 @@ class RunJournal:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is written together, or not at all; `wanted` is asked when it is its turn."""
+    """What is written together, or not at all; `wanted` is asked when it is its turn, and `broken` says why it cannot be written."""
 
     statements: Sequence[Statement]
     failed: Callable[[JournalError], None] = lambda _error: None
     wanted: Callable[[], bool] = lambda: True
+    broken: Exception | None = None
+
+    def ready(self) -> Sequence[Statement]:
+        """What is to be written now.
+
+        Raises:
+            Exception: it cannot be.
+        """
+        if not self.wanted():
+            return []
+        if self.broken is not None:
+            raise self.broken
+        return self.statements
 
 
 class Writer:
@@ -523,25 +534,35 @@ class Writer:
 
     def _write(self, batch: Sequence[Entry]) -> None:
         """All of a batch together; when that fails, one by one, so that one run's trouble is not another's."""
-        if not batch:
+        error = self._failure_of(batch) if batch else None
+        if error is None:
             return
-        there = False
+        left = list(batch)
+        while left and not _is_everybodys(error):
+            one = left.pop(0)
+            again = self._failure_of([one]) if len(batch) > 1 else error
+            if again is not None and _is_everybodys(again):
+                left, error = [one, *left], again
+            elif again is not None:
+                one.failed(_failure(self.path, again))
+        for one in left:  # nothing can be written now, and nobody is waited for again
+            one.failed(_failure(self.path, error))
+
+    def _failure_of(self, batch: Sequence[Entry]) -> Exception | None:
+        """Why a batch could not be written, if it could not."""
         try:
             if not self._is_there():
                 raise FileNotFoundError(errno.ENOENT, "it was deleted or replaced while it was written to")
-            there = True
-            self._commit(list(_together(one for entry in batch if entry.wanted() for one in entry.statements)))
+            self._commit(list(_together(one for entry in batch for one in entry.ready())))
         except Exception as error:  # noqa: BLE001  # whatever it is, it must not end the thread that others wait for
             self._roll_back()
-            if there and len(batch) > 1 and not is_locked(error):
-                for one in batch:
-                    self._write([one])
-            else:
-                for entry in batch:
-                    entry.failed(_failure(self.path, error))
+            return error
+        return None
 
     def _commit(self, statements: Sequence[Statement]) -> None:
         """One statement is a transaction by itself. Each that is made lets the threads of the run go first: the fewer, the less that costs them."""
+        if not statements:
+            return
         if len(statements) == 1:
             self._db.execute(*statements[0])
             return
@@ -560,6 +581,11 @@ class Writer:
         with suppress(sqlite3.Error):
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+
+
+def _is_everybodys(error: Exception) -> bool:
+    """Whether nothing else can be written either."""
+    return is_locked(error) or isinstance(error, FileNotFoundError)
 
 
 def _together(statements: Iterable[Statement]) -> Iterator[Statement]:

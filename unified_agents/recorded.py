@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from unified_agents.chat_models import ChatRequest, ChatResponse, Message, ToolCall, Usage
@@ -161,8 +161,6 @@ class _Print:
     def __init__(self) -> None:
         self._hash, self._count = hashlib.sha256(), 0
         self._last: Message | None = None
-        self._tools: Sequence[Mapping[str, Any]] = []
-        self._shown_tools = canonical([])
 
     def of(self, request: ChatRequest) -> str:
         messages = request.messages
@@ -172,10 +170,7 @@ class _Print:
             self._hash.update(canonical(message))
         self._count, self._last = len(messages), messages[-1] if messages else None
         made = self._hash.copy()
-        if list(request.tools) != self._tools:  # the same objects turn after turn
-            self._tools, self._shown_tools = list(request.tools), canonical(list(request.tools))
-        rest = (canonical(one) for one in (request.tool_choice, request.response_format))
-        made.update(b"[%b]" % b",".join([canonical(request.model.model), self._shown_tools, *rest]))
+        made.update(canonical([request.model.model, list(request.tools), request.tool_choice, request.response_format]))
         return made.hexdigest()[:32]
 
 

@@ -45,7 +45,6 @@ _MESSAGES = 500
 _ERRORS = 100
 _EVENTS = 2_000
 _FRAGMENTS = 300  # a text that differs in more places differs as a whole
-_PAIRS_OF_WORDS = 60_000_000  # that are compared on one page; texts beyond differ as a whole
 
 
 def comparison_page(comparison: Comparison) -> str:
@@ -126,12 +125,6 @@ class _Texts:
 
     def __init__(self) -> None:
         self._sizes: list[int] = []
-        self._pairs = _PAIRS_OF_WORDS
-
-    def afford(self, one: str, other: str) -> bool:
-        """Whether two texts may still be compared: the time grows with the product of their words."""
-        self._pairs -= (one.count(" ") + 1) * (other.count(" ") + 1)
-        return self._pairs >= 0
 
     def add(self, text: str | None, longest: int = _LONGEST_TEXT) -> Text | None:
         """A text that will be shown."""
@@ -361,10 +354,9 @@ class _Pair:
     @cached_property
     def sides(self) -> tuple[Sequence[Piece], Sequence[Piece]]:
         """Both in pieces, marked where they differ."""
-        one, its = self.one.shown, self.its.shown
-        left, right = side_by_side(one, its) if self.one.among.afford(one, its) else ([], [])
-        if not left or max(len(left), len(right)) > _FRAGMENTS:
-            return [Piece(one, True)], [Piece(its, True)]  # noqa: FBT003
+        left, right = side_by_side(self.one.shown, self.its.shown)
+        if max(len(left), len(right)) > _FRAGMENTS:
+            return [Piece(self.one.shown, True)], [Piece(self.its.shown, True)]  # noqa: FBT003
         return left, right
 
     @property

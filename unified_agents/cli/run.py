@@ -19,7 +19,7 @@ from unified_agents.cli.reviewer import terminal_reviewer
 from unified_agents.engine import engine, in_thread
 from unified_agents.errors import Problem, RunError, SpecError
 from unified_agents.events import Event, JournalUnavailable, RunResumed, RunStarted
-from unified_agents.progress import RunProgress
+from unified_agents.progress import RunProgress, Shielded
 from unified_agents.progress.terminal import TerminalBoard
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ class Shown:
     """What a run of the command line shows while it goes, and what it keeps for its end."""
 
     def __init__(self, board: TerminalBoard, events: EventsTo) -> None:
-        self.board, self._progress, self._events = board, RunProgress(board), events
+        self.board, self.shown, self._events = board, Shielded(board), events
+        self._progress = RunProgress(self.shown)
         self.journal = "sqlite:///runs.db"
         self.cancelled: list[RunResult] = []
         self.resumable: str | None = None
@@ -161,7 +162,7 @@ def run_shown(work: Callable[[Shown], Coroutine[Any, Any, RunResult]], *, as_jso
     with events:
         shown = Shown(TerminalBoard(quiet=quiet), events)
         try:
-            with shown.board:
+            with shown.shown:
                 result = engine().run(work(shown))
         except KeyboardInterrupt:
             if as_json and shown.cancelled:

@@ -5,16 +5,23 @@ A board shows lines; `RunProgress` puts the events of one run on it. In a notebo
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from types import TracebackType
+from typing import Any, Protocol
 
+from typing_extensions import Self
+
+from unified_agents.errors import Problem, SpecError
 from unified_agents.events import Event, Listener, check_listener
 from unified_agents.progress.wording import Line, Wording
 
+logger = logging.getLogger("unified_agents")
 
-class Board(AbstractContextManager["Board"], Protocol):
+
+class Board(AbstractContextManager[Any], Protocol):
     """Where lines are shown, within its `with` block."""
 
     def show(self, line: Line) -> None:
@@ -24,7 +31,7 @@ class Board(AbstractContextManager["Board"], Protocol):
 class RunProgress:
     """Puts the events of one run on a board; `listen` is an `on_event`."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board | Shielded) -> None:
         self._board, self._wording = board, Wording()
 
     def listen(self, event: Event) -> None:
@@ -39,26 +46,65 @@ def in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
+class Shielded:
+    """A board whose failures are logged once and break nothing: what is run is worth more than what is shown of it."""
+
+    def __init__(self, board: Board) -> None:
+        self._board: Board | None = board
+
+    def __enter__(self) -> Self:
+        self._try(lambda board: board.__enter__())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._try(lambda board: board.__exit__(kind, error, trace))
+
+    def show(self, line: Line) -> None:
+        """Show a line, if it can be shown."""
+        self._try(lambda board: board.show(line))
+
+    def _try(self, work: Callable[[Board], object]) -> None:
+        if self._board is None:
+            return
+        try:
+            work(self._board)
+        except Exception:
+            self._board = None
+            logger.exception("progress cannot be shown any more; the run goes on")
+
+
 @contextmanager
-def board_for(progress: bool | Board | None, *, timed: bool = True) -> Iterator[Board | None]:
+def board_for(progress: bool | Board | None, *, timed: bool = True) -> Iterator[Shielded | None]:
     """The board of a run: in a notebook under the cell, else on stderr; None where nothing is shown. `progress` None: in a notebook only; or it is the board.
 
     `timed`: each line says how long it has been going on.
+
+    Raises:
+        SpecError: `progress` is something else.
     """
-    if not isinstance(progress, (bool, type(None))):
-        with progress:
-            yield progress
-        return
-    notebook = in_notebook()
-    if not (notebook if progress is None else progress):
+    board = _chosen(progress, timed=timed)
+    if board is None:
         yield None
         return
+    with Shielded(board) as shown:
+        yield shown
+
+
+def _chosen(progress: bool | Board | None, *, timed: bool) -> Board | None:
+    if not isinstance(progress, (bool, type(None))):
+        if not hasattr(progress, "show"):
+            raise SpecError([Problem("progress", f"found {progress!r}, expected True, False or None")], "the arguments")
+        return progress
+    notebook = in_notebook()
+    if not (notebook if progress is None else progress):
+        return None
     if notebook:
-        from unified_agents.progress.notebook import NotebookBoard as Shown
-    else:
-        from unified_agents.progress.terminal import TerminalBoard as Shown  # type: ignore[assignment]
-    with Shown(timed=timed) as board:
-        yield board
+        from unified_agents.progress.notebook import NotebookBoard
+
+        return NotebookBoard(timed=timed)
+    from unified_agents.progress.terminal import TerminalBoard
+
+    return TerminalBoard(timed=timed)
 
 
 @contextmanager
@@ -74,9 +120,7 @@ def _both(first: Listener, second: Listener | None) -> Callable[[Event], None]:
     check_listener(second)
 
     def listen(event: Event) -> None:
-        try:
-            first(event)
-        finally:
-            second(event)
+        first(event)
+        second(event)
 
     return listen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from html import escape
 from types import TracebackType
@@ -18,6 +19,7 @@ from unified_agents.terminal import clean
 
 _DRAW_SECONDS = 0.25
 _NOTES = 5
+_HEADS = 20  # the first, and the last one after them
 _COLOURS = {"done": "#2e7d32", "failed": "#c62828", "skipped": "#b26a00", "moved": "#b26a00", "loss": "#b26a00"}
 
 
@@ -52,13 +54,15 @@ class NotebookBoard:
         from IPython.display import display
 
         self._handle = display(self, display_id=True)  # type: ignore[no-untyped-call]  # IPython has none
-        self._thread.start()
+        if self._handle is not None:  # else nobody shows what is displayed
+            self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ended.set()
-        self._thread.join()
-        self._handle.update(self)
+        if self._handle is not None:
+            self._thread.join()
+            self._handle.update(self)
 
     def show(self, line: Line) -> None:
         """Show a line."""
@@ -74,7 +78,7 @@ class NotebookBoard:
             elif line.about:  # it never began
                 self._rows[line.about] = _Row(line, took=0.0)
             else:
-                self._heads.append(line)
+                self._heads = [*self._heads[: _HEADS - 1], line]
 
     def _replace(self, line: Line) -> None:
         if (row := self._rows.get(line.about)) is not None:
@@ -86,7 +90,8 @@ class NotebookBoard:
             with self._guard:
                 changed, self._changed = self._changed or (self._timed and any(row.took is None for row in self._rows.values())), False
             if changed:
-                self._context.copy().run(self._handle.update, self)
+                with suppress(Exception):  # the last time, on the thread of the cell, it is told
+                    self._context.copy().run(self._handle.update, self)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         """What the notebook shows, and what is left of it where only text is."""

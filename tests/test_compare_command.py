@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +19,7 @@ from tests.conftest import Run
 from tests.pages import comparison
 from unified_agents import AgentSpec, RunResult, ScriptedModel, TaskSpec, TeamSpec, compare_backends
 from unified_agents.cli.compare import show
-from unified_agents.testing import ScriptedServer
+from unified_agents.testing import Reply, ScriptedServer
 from unified_agents.testing.conformance.test_compare import script, team
 
 TEAM = """\
@@ -115,3 +120,76 @@ def test_recorded_answers_need_no_key(cli: Run, file: Path, server: ScriptedServ
         assert code == 2 or "All outputs are equal." not in err
         assert "NOBODY_SETS_THIS is not set" in err
     assert len(server.requests) == asked
+
+
+def test_an_interrupt_keeps_what_was_answered(file: Path, server: ScriptedServer) -> None:
+    """Ctrl-C in the middle: exit 130, and the recording holds what was paid for."""
+    server.reply("MARK-TWO", Reply(text="two", delay=0.1), forever=True).reply("MARK-ONE", Reply(text="one", delay=0.1), forever=True)
+    command = [
+        sys.executable,
+        "-m",
+        "unified_agents",
+        "compare",
+        str(file),
+        "-b",
+        "autogen,autogen_classic",
+        "-n",
+        "50",
+        "--record",
+        "a.json",
+    ]
+    environment = {**os.environ, "NOBODY_SETS_THIS": "k"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    end = time.monotonic() + 60
+    while len(server.requests) < 3 and time.monotonic() < end:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, ""), err
+    assert "Traceback" not in err
+    (calls,) = json.loads(Path("a.json").read_text())["answers"].values()
+    assert {key: [answer["text"] for answer in kept] for key, kept in calls.items()} == {"one.1/a:1": ["one"], "two.1/a:1": ["two"]}
+
+
+def test_a_page_is_not_written_over_the_runs_own_files(
+    cli: Run, file: Path, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The team file, the rows, the recording: told before anything runs."""
+    monkeypatch.setenv("NOBODY_SETS_THIS", "k")
+    server.reply("MARK-ONE", "one", forever=True).reply("MARK-TWO", "two", forever=True)
+    Path("rows.jsonl").write_text("{}\n")
+    assert cli("run", str(file), "-b", "autogen", "--record", "answers.json")[0] == 0
+    asked = len(server.requests)
+    for options in (
+        ["--html", str(file)],
+        ["--inputs", "rows.jsonl", "--html", "rows.jsonl"],
+        ["--record", "./answers.json", "--html", "answers.json"],
+    ):
+        before = Path(options[-1]).read_bytes()
+        code, _, err = cli("compare", str(file), "-b", "autogen", *options)
+        assert (code, Path(options[-1]).read_bytes()) == (2, before)
+        assert "is a file of the run itself: name another one" in err
+    assert len(server.requests) == asked
+
+
+@pytest.mark.parametrize("backends", ["", ",", "autogen,autogen"])
+def test_backends_that_are_none_are_a_wrong_argument(cli: Run, file: Path, backends: str) -> None:
+    """Exit 2 in words, also as JSON."""
+    code, out, err = cli("compare", str(file), "-b", backends, "--json")
+    assert code == 2
+    assert "expected names, each once" in json.loads(out)["error"]["message"] + err
+    assert "Traceback" not in err
+
+
+def test_rows_may_hold_any_text(cli: Run, tmp_path: Path, server: ScriptedServer) -> None:
+    """A line ends at a line feed and nowhere else; what a terminal has no letters for is escaped in the document."""
+    server.reply("MARK", "one", forever=True)
+    Path("team.yaml").write_text(
+        f'models: {{default: {{model: openai/x, base_url: "{server.base_url}", api_key: k}}}}\n'
+        'inputs: {topic: }\nagents: {a: {role: R}}\ntasks: {one: {description: "MARK {topic}", agent: a}}\n'
+    )
+    (tmp_path / "rows.NDJSON").write_text('\ufeff{"topic": "coral\u2028reef\u0085"}\n{"topic": "\\ud800"}\n')
+    code, out, err = cli("compare", "-b", "autogen", "--inputs", "rows.NDJSON", "--json")
+    assert code == 0, err
+    assert [run["inputs"]["topic"] for run in json.loads(out)["runs"]] == ["coral\u2028reef\u0085", "\ud800"]
+    assert "coral\u2028reef\u0085" in server.requests[0].text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas
 import pytest
 
@@ -40,3 +42,16 @@ def test_rows_from_a_frame(server: ScriptedServer) -> None:
     assert (len(server.asked("ONE p")), len(server.asked("ONE q"))) == (1, 1)
     with pytest.raises(SpecError, match=r"inputs\[1\]: found str"):
         compare_backends(team(server.model()), ["autogen"], inputs=[{"x": "p"}, "q"])
+
+
+def test_cells_of_a_frame_read_as_they_are(server: ScriptedServer) -> None:
+    """A number of numpy's as a number, a time as text; what is missing was not given. The document is JSON whatever they are."""
+    server.reply("HANDED", "helped", forever=True).reply("TWO", "second", forever=True).reply("ONE", "first", forever=True)
+    frame = pandas.DataFrame({"x": pandas.Series([4, pandas.Timestamp("2026-01-01"), float("nan")], dtype=object)})
+    frame.loc[0, "x"] = pandas.Series([4]).iloc[0]
+    made = compare_backends(team(server.model()), ["autogen"], inputs=frame)
+    said = [
+        line for request in server.requests for line in str(request.body["messages"][-1]["content"]).splitlines() if line.startswith("ONE")
+    ]
+    assert {"ONE 4", "ONE 2026-01-01 00:00:00", "ONE a"} == set(said)
+    json.dumps(made.to_dict(), allow_nan=False)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import io
 import re
 import sys
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from tests.unit.test_progress import ALWAYS, WORDS
-from unified_agents import AgentSpec, RunResult, ScriptedModel, TaskSpec, TeamSpec, run_team
-from unified_agents.events import Event, TaskCompleted, TaskFailed, TaskSkipped, TaskStarted, TextStreamed
+from unified_agents import AgentSpec, RunResult, ScriptedModel, TaskSpec, TeamSpec, compare_backends, run_team
+from unified_agents.events import Event, RunCompleted, TaskCompleted, TaskFailed, TaskSkipped, TaskStarted, TextStreamed
 from unified_agents.progress import Board, RunProgress
 from unified_agents.progress.notebook import NotebookBoard
 from unified_agents.progress.terminal import TerminalBoard
+from unified_agents.progress.wording import Line
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 TIMED = re.compile(r"  [\d.]+ s$")
@@ -42,6 +44,16 @@ print(resume_run("r1", team=team()), (await run_team_async(team(), backend="auto
 run_team(team(), backend="autogen", models=models(), progress=False).output
 ---
 made = compare_backends(team(), ["autogen", "nobody"], models=models(), repeat=2)
+---
+from unified_agents import SpecError
+try:
+    compare_backends(team(), ["autogen"], models={"default": ScriptedModel(lambda _: (_ for _ in ()).throw(KeyboardInterrupt()))})
+except BaseException as error:
+    print(type(error).__name__)
+try:
+    run_team(team(), {"nonsense": 1}, backend="autogen", models=models())
+except SpecError:
+    print("refused")
 ---
 seen = []
 try:
@@ -122,15 +134,50 @@ def test_it_can_be_left_out(cells: list[list[dict[str, Any]]]) -> None:
 
 def test_a_failed_run_says_so_and_other_listeners_hear_all(cells: list[list[dict[str, Any]]]) -> None:
     """`on_event` is called beside it."""
-    (shown,) = (one for one in cells[5] if one["output_type"] == "display_data")
+    (shown,) = (one for one in cells[6] if one["output_type"] == "display_data")
     assert plain(shown)[1].startswith("✗ one: ")
-    assert any("True" in one.get("text", "") for one in cells[5])
+    assert any("True" in one.get("text", "") for one in cells[6])
 
 
 def run(**options: Any) -> RunResult:
     """A run of one task."""
     team = TeamSpec(name="crew", tasks=[TaskSpec(name="one", description="ONE", agent=AgentSpec(name="ann", role="R"))])
     return run_team(team, backend="autogen", models={"default": ScriptedModel(lambda _: "done")}, **options)
+
+
+class Broken(AbstractContextManager[Any]):
+    """A board that fails from some call on."""
+
+    def __init__(self, when: str) -> None:
+        self.when = when
+
+    def __enter__(self) -> Broken:
+        return self._fail("enter")
+
+    def __exit__(self, *_: object) -> None:
+        self._fail("exit")
+
+    def show(self, _line: Line) -> None:
+        """Show nothing."""
+        self._fail("show")
+
+    def _fail(self, place: str) -> Broken:
+        if place == self.when:
+            raise BrokenPipeError("nobody looks")
+        return self
+
+
+@pytest.mark.parametrize("when", ["enter", "show", "exit"])
+def test_what_cannot_be_shown_costs_no_run(when: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither its result nor another's listener; it is logged once."""
+    monkeypatch.setattr("unified_agents.progress.terminal.TerminalBoard", lambda **_: Broken(when))
+    seen: list[Event] = []
+    assert run(progress=True, on_event=seen.append).output == "done"
+    assert isinstance(seen[-1], RunCompleted)
+    made = compare_backends(TeamSpec(tasks=[TaskSpec(name="t", description="Go", agent=AgentSpec(name="a", role="R"))]), ["autogen"],
+                            models={"default": ScriptedModel(lambda _: "done")}, repeat=2, progress=True)  # fmt: skip
+    assert made.success_rate("autogen") == 1
+    assert [record.getMessage() for record in caplog.records].count("progress cannot be shown any more; the run goes on") == 2
 
 
 def test_outside_a_notebook_it_is_shown_when_asked_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ another and leaves no journal. Frameworks are imported before the first run: tha
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import math
 import os
@@ -18,14 +19,15 @@ from typing import Any
 
 from unified_agents import prompts
 from unified_agents.chat_models import ChatRequest, ChatResponse, Message
+from unified_agents.chat_models.embedded import EmbeddedModel
 from unified_agents.comparison import ComparedRun, Comparison, TaskRun, seconds_asked
 from unified_agents.engine import called, engine, in_thread
 from unified_agents.errors import BackendUnavailableError, Problem, RunError, SpecError, UnsupportedFeatureError
 from unified_agents.events import CallRetried, Event, ModelCalled, ToolCalled
 from unified_agents.middleware import CallNext, Middleware
 from unified_agents.model_choice import Models
-from unified_agents.plan import Plan
-from unified_agents.preparation import Options, Prepared, Shared, Team, prepare
+from unified_agents.plan import Plan, bind_inputs
+from unified_agents.preparation import Options, Prepared, Shared, Team, load, prepare
 from unified_agents.progress import Board, Shielded, board_for
 from unified_agents.progress.wording import Line
 from unified_agents.recording import Recording
@@ -68,9 +70,9 @@ def compare_backends(
     A backend that is not installed, refuses a field or fails is a row of the comparison, not an exception.
 
     Raises:
-        SpecError: the team, the inputs or the recording are wrong.
-        ValueError: no backend, one twice, or `repeat` below 1.
+        SpecError: the team, the arguments, a row of inputs or the recording are wrong; nothing was run.
     """
+    rows, asked = _rows(inputs), [backends] if isinstance(backends, str) else list(backends)
     options = Options(
         None,
         None,
@@ -84,10 +86,26 @@ def compare_backends(
         settings=settings or {},
         allow_imports=allow_imports,
     )
-    rows, kept = _rows(inputs), Recording.opened(Path(record)) if record is not None else None
+    how = _How(repeat, list(scorers), record, on_run)
+    _check(team, asked, rows, options, how)
+    kept = Recording.opened(Path(record)) if record is not None else None
     with board_for(progress, timed=False) as board:  # the backends take turns: no time is one backend's
-        told = [*([_Told(board, list(backends), len(rows) * repeat).tell] if board else []), *([_logged(on_run)] if on_run else [])]
-        return engine().run(_compare(team, list(backends), rows, repeat, options, list(scorers), kept, told))
+        told = [*([_Told(board, asked, len(rows) * repeat).tell] if board else []), *([_logged(on_run)] if on_run else [])]
+        return engine().run(_compare(team, asked, rows, repeat, options, how.scorers, kept, told))
+
+
+@dataclass(frozen=True)
+class _How:
+    """What was asked for beside the team."""
+
+    repeat: int
+    scorers: Sequence[Scorer]
+    record: str | os.PathLike[str] | None
+    on_run: Callable[[ComparedRun], None] | None
+
+
+def _name_of(scorer: Scorer) -> str:
+    return getattr(scorer, "__name__", type(scorer).__name__)
 
 
 class _Told:
@@ -125,35 +143,37 @@ def _logged(on_run: Callable[[ComparedRun], None]) -> Callable[[ComparedRun], No
 
 
 async def _compare(
-    team: Team, backends: list[str], rows: list[dict[str, Any]], repeat: int, options: Options, scorers: list[Scorer], kept: Recording | None,
+    team: Team, backends: list[str], rows: list[dict[str, Any]], repeat: int, options: Options, scorers: Sequence[Scorer], kept: Recording | None,
     told: Sequence[Callable[[ComparedRun], None]],
 ) -> Comparison:  # fmt: skip
-    if not backends or len(set(backends)) != len(backends) or repeat < 1:
-        raise ValueError(f"found backends {backends!r} and repeat {repeat}, expected names that differ, and at least 1")
-    if kept is not None and options.replay is not None:
-        raise SpecError([Problem("record", "stands beside replay; leave one of them out")])
     for backend in backends:
-        await in_thread(partial(_warm, team, replace(options, backend=backend, inputs=rows[0])), "unified-agents-warm")
+        await _warm(team, replace(options, backend=backend, inputs=rows[0]))
     runs: list[ComparedRun] = []
-    for turn in range(repeat):
-        for row, values in enumerate(rows):
-            first = (turn * len(rows) + row) % len(backends)
-            for backend in [*backends[first:], *backends[:first]]:  # nobody is always first
-                place = ComparedRun(backend, row, turn, values, "failed", None, None, {}, {}, ())
-                runs.append(await _one(team, replace(options, backend=backend, inputs=values), place, scorers, kept))
-                for tell in told:
-                    tell(runs[-1])
-    if kept is not None:
-        await in_thread(kept.save, "unified-agents-record")
+    try:
+        for turn in range(repeat):
+            for row, values in enumerate(rows):
+                first = (turn * len(rows) + row) % len(backends)
+                for backend in [*backends[first:], *backends[:first]]:  # nobody is always first
+                    place = ComparedRun(backend, row, turn, dict(values), "failed", None, None, {}, {}, ())
+                    runs.append(await _one(team, replace(options, backend=backend, inputs=dict(values)), place, scorers, kept))
+                    for tell in told:
+                        tell(runs[-1])
+    finally:
+        if kept is not None:  # what was answered before it was stopped too
+            await in_thread(kept.save, "unified-agents-record")
     name, tasks = _named(runs)
     return Comparison(name, backends, tasks, sorted(runs, key=lambda run: (run.repeat, run.row, backends.index(run.backend))))
 
 
-def _warm(team: Team, options: Options) -> None:
-    """Import the framework, so that no run pays for it. What is wrong shows in the runs."""
+async def _warm(team: Team, options: Options) -> None:
+    """Import the framework, and load models that live in this process, so that no run pays for it. What is wrong shows in the runs."""
     with contextlib.suppress(Exception):
-        prepared = _clean(prepare(team, options), None)
-        prepared.backend.adapter.build(prepared.plan, prepared.seam({}, Shared()))
+        prepared = await in_thread(lambda: _clean(prepare(team, options), None), "unified-agents-warm")
+        build = partial(prepared.backend.adapter.build, prepared.plan, prepared.seam({}, Shared()))
+        await in_thread(build, "unified-agents-warm")
+        for model in prepared.models.values():
+            if isinstance(model, EmbeddedModel):
+                await model.load()
 
 
 def _named(runs: Sequence[ComparedRun]) -> tuple[str, list[str]]:
@@ -188,11 +208,11 @@ async def _scored(run: ComparedRun, scorers: Sequence[Scorer]) -> ComparedRun:
     scores: dict[str, float | None] = {}
     notes: list[str] = []
     for scorer in scorers:
-        name = getattr(scorer, "__name__", type(scorer).__name__)
+        name = _name_of(scorer)
         scores[name] = None
         try:
             if run.result is not None and run.status == "completed":
-                scores[name] = _score(await called(scorer, run.inputs, run.result, thread="unified-agents-scorer"))
+                scores[name] = _score(await called(scorer, copy.deepcopy(run.inputs), run.result, thread="unified-agents-scorer"))
         except Exception as error:  # noqa: BLE001  # somebody's code: the runs are not lost for it
             notes.append(f"{name} failed: {type(error).__name__}: {error}")
     return replace(run, scores=scores, notes=notes)
@@ -216,7 +236,7 @@ def _clean(prepared: Prepared, kept: Recording | None) -> Prepared:
     copied = team.model_copy(update={"journal": None, "memory": memory})
     models = prepared.models
     if kept is not None:
-        tape = kept.tape(prepared.values, afresh=True)
+        tape = kept.recorded(prepared.values, afresh=True)
         models = {alias: tape.recorder(model) for alias, model in models.items()}
     return replace(prepared, plan=replace(prepared.plan, team=copied), models=models)
 
@@ -266,15 +286,60 @@ def _rows(inputs: Any) -> list[dict[str, Any]]:
     """
     if inputs is None:
         return [{}]
-    if isinstance(inputs, Mapping):
-        return [dict(inputs)]
     if hasattr(inputs, "to_dict") and hasattr(inputs, "columns"):
-        inputs = inputs.to_dict("records")
-    rows = list(inputs)
-    wrong = [index for index, row in enumerate(rows) if not isinstance(row, Mapping)]
-    if wrong or not rows:
-        found = f"found {type(rows[wrong[0]]).__name__}" if wrong else "found no rows"
-        raise SpecError(
-            [Problem(f"inputs[{wrong[0]}]" if wrong else "inputs", f"{found}, expected a mapping, a list of them, or a DataFrame")]
-        )
+        inputs = [{name: _known(value) for name, value in row.items()} for row in inputs.to_dict("records")]
+    rows = (
+        [inputs]
+        if isinstance(inputs, Mapping)
+        else list(inputs)
+        if isinstance(inputs, Iterable) and not isinstance(inputs, str)
+        else [inputs]
+    )
+    wrong = [_wrong(f"inputs[{index}]", row) for index, row in enumerate(rows)]
+    problems = [problem for problem in wrong if problem] or ([] if rows else [Problem("inputs", "found no rows")])
+    if problems:
+        raise SpecError(problems, "the arguments")
     return [dict(row) for row in rows]
+
+
+def _wrong(path: str, row: Any) -> Problem | None:
+    if not isinstance(row, Mapping):
+        return Problem(path, f"found {type(row).__name__}, expected a mapping, a list of them, or a DataFrame")
+    names = [name for name in row if not isinstance(name, str)]
+    return Problem(path, f"found {names[0]!r} as an input's name, expected text") if names else None
+
+
+def _known(value: Any) -> Any:
+    """A cell of a DataFrame: what is missing there was not given."""
+    import pandas
+
+    return None if pandas.api.types.is_scalar(value) and pandas.isna(value) else value
+
+
+def _check(team: Team, backends: Sequence[str], rows: Sequence[Mapping[str, Any]], options: Options, how: _How) -> None:
+    """See that what was asked for can be done, before the first run.
+
+    Raises:
+        SpecError: it cannot.
+    """
+    found = []
+    if not backends or len(set(backends)) != len(backends):
+        found.append(Problem("backends", f"found {', '.join(backends) or 'none'}, expected names, each once"))
+    if not isinstance(how.repeat, int) or how.repeat < 1:
+        found.append(Problem("repeat", f"found {how.repeat!r}, expected a number of at least 1"))
+    names = [_name_of(scorer) for scorer in how.scorers]
+    found += [
+        Problem("scorers", f"two are called {name!r}: give one another name") for name in sorted({n for n in names if names.count(n) > 1})
+    ]
+    if how.record is not None and options.replay is not None:
+        found.append(Problem("record", "stands beside replay; leave one of them out"))
+    if how.on_run is not None and not callable(how.on_run):
+        found.append(Problem("on_run", f"found {type(how.on_run).__name__}, expected a function that takes a ComparedRun"))
+    if found:
+        raise SpecError(found, "the arguments")
+    loaded = load(team, options)
+    if loaded.team is not None and len(rows) > 1:  # the only one is checked by its run
+        checked = ((index, problem) for index, row in enumerate(rows) for problem in bind_inputs(loaded.team, row)[1])
+        problems = [Problem(f"inputs[{index}]{problem.path.removeprefix('inputs')}", problem.message) for index, problem in checked]
+        if problems:
+            raise SpecError(problems, "the arguments")

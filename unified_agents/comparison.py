@@ -6,6 +6,7 @@ of the pairs (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, ch
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -333,8 +334,8 @@ class Comparison:
         return comparison_table(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON data."""
-        return {
+        """As plain JSON data; a number that JSON does not have is None, any other object its text."""
+        made = {
             "team": self.team,
             "backends": list(self.backends),
             "equal": self.equal,
@@ -342,6 +343,8 @@ class Comparison:
             "tasks": self.rows(),
             "runs": self.run_rows(),
         }
+        plain: dict[str, Any] = _plain(made)
+        return plain
 
 
 @dataclass(frozen=True)
@@ -366,6 +369,16 @@ def _agreement(pairs: Sequence[tuple[TaskRun, TaskRun]]) -> Agreement | None:
 def _similarity(one: str, other: str) -> float:
     """Twice the longest common subsequence of words, of all words."""
     return float(Indel.normalized_similarity(one.split(), other.split()))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value if isinstance(value, (str, int, type(None))) else str(value)
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

@@ -156,7 +156,7 @@ class Prepared:
 
 def prepare(team: Team, options: Options) -> Prepared:
     """Check everything that can be checked before the framework is imported; errors as `compile_team`."""
-    loaded = put_in_place(_load(team, options), options.models)
+    loaded = put_in_place(load(team, options), options.models)
     bound = _bind(loaded, options)
     checked = loaded.raise_if_wrong()
     chosen = choose_backend(checked, options.backend)
@@ -296,7 +296,8 @@ def asked_backend(team: TeamSpec, asked: str | None) -> str | None:
     return asked if asked is not None else read_environment(team._folder).get(BACKEND_VARIABLE) or team.backend
 
 
-def _load(team: Team, options: Options) -> Loaded:
+def load(team: Team, options: Options) -> Loaded:
+    """A team as it is read or was made, with what is wrong with it."""
     if not isinstance(team, TeamSpec):
         provided = set(options.models) if options.replay is None else None  # recorded answers stand for all models
         return read_team(Path(team), settings=options.settings, provided=provided, given_tools=set(options.tools))
@@ -329,7 +330,7 @@ def _bind(loaded: Loaded, options: Options) -> _Bound:
         bound.models = chat_models(bound.configs, given)
     if options.record is not None:
         bound.recording = Recording.opened(Path(options.record))
-        tape = bound.recording.tape(bound.values, afresh=not options.resumed)
+        tape = bound.recording.recorded(bound.values, afresh=not options.resumed)
         bound.models = {alias: tape.recorder(model) for alias, model in bound.models.items()}
     return bound
 
@@ -346,7 +347,7 @@ def _played(team: TeamSpec, options: Options, values: Mapping[str, str]) -> dict
             [Problem(name, "stands beside replay, which answers every call from its file; leave one of them out") for name in beside]
         )
     assert options.replay is not None
-    player = Recording.load(Path(options.replay)).tape(values).player()
+    player = Recording.load(Path(options.replay)).played(values).player()
     return dict.fromkeys(models_asked(team), player)
 
 

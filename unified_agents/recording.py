@@ -6,14 +6,18 @@ recorded on one is served to all. A call without a record is an error, never a l
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shlex
-import tempfile
+import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
 
 from unified_agents.chat_models import ChatModel, ChatRequest, ChatResponse, ToolCall, Usage
 from unified_agents.errors import MissingRecordError, Problem, SpecError
@@ -22,13 +26,33 @@ from unified_agents.recorded import call_key, digest
 VERSION = 1
 
 
+class _Call(BaseModel):
+    id: str
+    name: str
+    arguments: str
+
+
+class _Answer(BaseModel):
+    text: str
+    model: str
+    finish_reason: str | None
+    tool_calls: list[_Call]
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+class _Document(BaseModel):
+    version: Literal[1]
+    answers: dict[str, dict[str, list[_Answer]]]
+
+
 class Recording:
     """One file of recorded answers. `answers` are lists by scope (a run's inputs) and call key: a call may ask several times, as a summary in pieces does."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.answers: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
-        self._begun: set[str] = set()
+        self._made: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
 
     @classmethod
     def load(cls, path: Path) -> Recording:
@@ -39,14 +63,17 @@ class Recording:
         """
         made = cls(path)
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            if document["version"] != VERSION:
-                raise ValueError(f"version {document['version']}, known here: {VERSION}")
-            made.answers = {scope: dict(calls) for scope, calls in document["answers"].items()}
+            made.answers = _Document.model_validate_json(path.read_bytes()).model_dump()["answers"]
         except FileNotFoundError:
             raise SpecError([Problem("replay", f"{path} is not there; record it first: run … --record {path}")]) from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SpecError([Problem("replay", f"{path} holds no recorded answers: {type(error).__name__}: {error}")]) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise SpecError(
+                [Problem("replay", f"{path} holds no recorded answers: {where + ': ' if where else ''}{first['msg']}")]
+            ) from None
+        except OSError as error:
+            raise SpecError([Problem("replay", f"{path} cannot be read: {error.strerror or error}")]) from None
         return made
 
     @classmethod
@@ -54,34 +81,70 @@ class Recording:
         """The recording in a file, to add to; a new one when there is none.
 
         Raises:
-            SpecError: the file holds something else.
+            SpecError: the file holds something else, or cannot be written.
         """
-        return cls.load(path) if path.exists() else cls(path)
+        made = cls.load(path) if path.exists() else cls(path)
+        with made._telling(), made._locked():
+            os.unlink(made._written(""))
+        return made
 
     def save(self) -> None:
-        """Write the file, whole or not at all.
+        """Add what was recorded to the file as it is now, whole or not at all: another process may have added to it too.
 
         Raises:
             SpecError: it cannot be written.
         """
-        text = json.dumps({"version": VERSION, "answers": self.answers}, ensure_ascii=False, indent=1, sort_keys=True)
+        mine = {scope: calls for scope, calls in self._made.items() if calls}
+        if not mine:
+            return
+        with self._telling(), self._locked():
+            known = Recording.load(self.path).answers if self.path.exists() else {}
+            os.replace(self._written(_as_json({"version": VERSION, "answers": {**known, **mine}}) + "\n"), self.path)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", encoding="utf-8", dir=self.path.parent, prefix=f".{self.path.name}.", delete=False
-            ) as file:
-                file.write(text + "\n")
-            os.replace(file.name, self.path)
+            yield
         except OSError as error:
             raise SpecError([Problem("record", f"{self.path} cannot be written: {error.strerror or error}")]) from None
 
-    def tape(self, inputs: Mapping[str, str], *, afresh: bool = False) -> Tape:
-        """The answers of a run with these inputs; `afresh` forgets those that the file held, not those of another run that is being recorded."""
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Within it no other process adds to a recording of the same folder."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+    def _written(self, text: str) -> str:
+        """The text in a new file beside this one, with the rights that a new file gets."""
+        name = f"{self.path.parent / f'.{self.path.name[:200]}.{uuid.uuid4().hex[:8]}'}"
+        try:
+            Path(name).write_text(text, encoding="utf-8")
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+        return name
+
+    def recorded(self, inputs: Mapping[str, str], *, afresh: bool = False) -> Tape:
+        """Where the answers of a run with these inputs are kept. `afresh`: they take the place of what the file held, once there are any."""
         scope = digest(dict(inputs))
-        if afresh and scope not in self._begun:
-            self.answers.pop(scope, None)
-        self._begun.add(scope)
-        return Tape(self.answers.setdefault(scope, {}), self.path)
+        if scope not in self._made:
+            self._made[scope] = {} if afresh else {call: list(kept) for call, kept in self.answers.get(scope, {}).items()}
+        return Tape(self._made[scope], self.path)
+
+    def played(self, inputs: Mapping[str, str]) -> Tape:
+        """The answers for a run with these inputs."""
+        return Tape(self.answers.get(digest(dict(inputs)), {}), self.path)
+
+
+def _as_json(document: Any) -> str:
+    text = json.dumps(document, ensure_ascii=False, indent=1, sort_keys=True)
+    return text.encode("utf-8", "replace").decode("utf-8")  # without lone surrogates, which cannot be sent on either
 
 
 class Tape:

@@ -73,12 +73,14 @@ def prompts_beside(prompts: Prompts) -> str:
     )
 
 
-def check_page(path: Path) -> None:
+def check_page(path: Path, other_than: Iterable[Path | None] = ()) -> None:
     """See that a page can be written, before what it tells of is run.
 
     Raises:
-        SpecError: it cannot.
+        SpecError: it cannot, or would be written over one of the run's own files.
     """
+    if any(one is not None and one.resolve() == path.resolve() for one in other_than):
+        raise SpecError([Problem("--html", f"{path} is a file of the run itself: name another one")], "the arguments")
     with _telling(path), _beside(path):
         pass
 
@@ -101,7 +103,10 @@ def _telling(path: Path) -> Any:
             raise IsADirectoryError(0, "it is a folder, or no plain file")
         yield
     except OSError as error:
-        raise SpecError([Problem("--html", f"{path} cannot be written: {error.strerror or error}")], "the arguments") from None
+        said = (
+            "what should be its folder is a file" if isinstance(error, (FileExistsError, NotADirectoryError)) else error.strerror or error
+        )
+        raise SpecError([Problem("--html", f"{path} cannot be written: {said}")], "the arguments") from None
 
 
 @contextlib.contextmanager

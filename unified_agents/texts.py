@@ -38,8 +38,9 @@ def folded(text: str) -> str:
 
 
 def as_text(value: Any) -> str:
-    """How an input reads in a prompt: text as it is, anything else as JSON."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    """How an input reads in a prompt: text as it is, data as JSON, anything else (a date, a number of numpy's) as Python writes it."""
+    is_data = isinstance(value, (dict, list, tuple, bool, int, float)) or value is None
+    text = json.dumps(value, ensure_ascii=False, default=str) if is_data else str(value)
     return text.encode("utf-8", "replace").decode("utf-8")  # without lone surrogates, which cannot be sent
 
 

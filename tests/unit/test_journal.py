@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from tests.unit.test_memory import unprivileged  # noqa: F401  # pytest finds fi
 from unified_agents import journal as journals
 from unified_agents.engine import engine
 from unified_agents.errors import JournalError, RunBusyError, UnknownRunError, UnrecordedRunError
-from unified_agents.events import Event, RunStarted, TaskStarted, event_of
+from unified_agents.events import Event, RunStarted, TaskStarted, ToolStarted, event_of
 from unified_agents.journal import Journal, RunJournal, open_journal
 from unified_agents.memory import AgentMemory, store_path
 from unified_agents.state import state_folder
@@ -139,6 +139,58 @@ def test_one_runs_trouble_is_not_anothers(journal: Journal) -> None:
     assert isinstance(failures["bad"][0].__cause__, sqlite3.IntegrityError)
     assert [event.seq for event in journal.events("good")] == list(range(1, 51))
     assert [event.seq for event in journal.events("bad")] == list(range(1, 11))
+
+
+def test_what_cannot_be_written_takes_nothing_before_it_along(journal: Journal) -> None:
+    """An event that no JSON holds fails its run in its turn: what was said before is there, nothing after it is, and other runs go on."""
+    failures: list[JournalError] = []
+    deep: Any = []
+    for _ in range(3000):
+        deep = [deep]
+
+    class Odd:
+        def __str__(self) -> str:
+            raise KeyError("odd")
+
+    for run_id, arguments in (("r", {"deep": deep}), ("s", {"odd": Odd()})):
+        bad = ToolStarted(seq=4, run_id=run_id, task="t", agent="a", tool="x", key="k", arguments=arguments)
+        write(journal, run_id, *numbered(3), bad, *numbered(2, 5), end=None, failures=failures)
+        assert [event.seq for event in journal.events(run_id)] == [1, 2, 3]
+    assert len(failures) == 2
+    write(journal, "other", *numbered(2))
+    assert len(journal.events("other")) == 2
+
+
+def test_a_lock_is_waited_for_once(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for each of several runs whose batch failed for another reason, nor for a run that has stopped."""
+    monkeypatch.setattr(journals, "_BUSY_SECONDS", 0.4)
+    commit, failures = journals.Writer._commit, list[JournalError]()
+
+    def fails_then_finds_a_lock(self: journals.Writer, statements: Sequence[journals.Statement]) -> None:
+        if sum(len(values) // 4 for _, values in statements) > 1:
+            holder.execute("BEGIN IMMEDIATE")
+            raise sqlite3.IntegrityError("UNIQUE constraint failed")
+        commit(self, statements)
+
+    books = [write(journal, f"r{n}", end=None, failures=failures) for n in range(5)]
+    holder = sqlite3.connect(journal.path, isolation_level=None, check_same_thread=False)
+    monkeypatch.setattr(journals.Writer, "_commit", fails_then_finds_a_lock)
+
+    async def more() -> float:
+        began = time.monotonic()
+        for book in books:
+            book.put(numbered(1)[0])
+        await books[0].flush()
+        for book in books:  # they have stopped: nothing is left to write
+            book._put(("never", ()))
+        await books[0].flush()
+        return time.monotonic() - began
+
+    took = engine().run(more())
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert len(failures) == 5
+    assert took < 1.2
 
 
 def test_a_locked_file_fails_all_that_wait_at_once(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def compare(
 
     given = pairs(inputs or (), "-i")
     if html is not None:
-        check_page(html)
+        check_page(html, other_than=[file, inputs_file, record, replay])
     board = TerminalBoard(quiet=quiet, timed=False)
     made = compare_backends(
         file, [name.strip() for name in backends.split(",") if name.strip()], inputs=[{**row, **given} for row in _rows(inputs_file)], repeat=repeat,
@@ -85,10 +85,11 @@ def _rows(path: Path | None) -> list[Mapping[str, Any]]:
     Raises:
         SpecError: it holds none.
     """
-    if path is None or path.suffix != ".jsonl":
+    if path is None or path.suffix.lower() not in (".jsonl", ".ndjson"):
         return [inputs_of(path)]
     try:
-        rows = [(number, json.loads(line)) for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if line.strip()]
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # and nowhere else: a text may hold other ends of lines
+        rows = [(number, json.loads(line)) for number, line in enumerate(lines, 1) if line.strip()]
     except (OSError, ValueError) as error:
         raise SpecError([Problem("", f"cannot be read: {error}")], str(path)) from None
     wrong = [

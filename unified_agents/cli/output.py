@@ -41,8 +41,13 @@ def print_table(table: Table, unbroken: str) -> None:
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout."""
-    typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    """One JSON document on stdout; what cannot be written there is escaped."""
+    text = json.dumps(document, ensure_ascii=False, indent=2)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(document, indent=2)
+    typer.echo(text)
 
 
 def print_output(text: str) -> None:

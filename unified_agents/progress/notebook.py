@@ -6,7 +6,7 @@ import contextvars
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from types import TracebackType
 from typing import Any
@@ -60,6 +60,9 @@ class NotebookBoard:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ended.set()
+        for row in self._rows.values():
+            if error is not None and row.took is None:
+                row.line, row.took = replace(row.line, kind="failed", said=f"{row.line.said}, stopped"), monotonic() - row.began
         if self._handle is not None:
             self._thread.join()
             self._handle.update(self)
@@ -99,6 +102,8 @@ class NotebookBoard:
             lines = list(self._lines())
         shown = "\n".join(f"{lead}{_html(line)}{escape(end)}" for lead, line, end in lines)
         text = "\n".join(f"{lead}{line.mark + ' ' if line.mark else ''}{_plain(line)}{end}" for lead, line, end in lines)
+        if not lines:
+            return {"text/html": "", "text/plain": ""}
         return {"text/html": f'<pre style="white-space: pre-wrap">{shown}</pre>', "text/plain": text}
 
     def _lines(self) -> Iterator[tuple[str, Line, str]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from unified_agents import AgentSpec, RunResult, SpecError, TaskSpec, TeamSpec, compare_backends, run_team
+from unified_agents import AgentSpec, RunResult, ScriptedModel, SpecError, TaskSpec, TeamSpec, compare_backends, run_team
 from unified_agents.comparison import ComparedRun
 from unified_agents.errors import MissingRecordError, ModelError
 from unified_agents.events import ModelCalled, TextStreamed
@@ -108,7 +109,7 @@ def test_a_failed_run_keeps_what_it_got(server: ScriptedServer, backend: str) ->
     [
         ({"replay": FILE}, None, "record it first"),
         ({"replay": FILE}, "[]", "holds no recorded answers"),
-        ({"replay": FILE}, '{"version": 9, "answers": {}}', "version 9"),
+        ({"replay": FILE}, '{"version": 9, "answers": {}}', "version: Input should be 1"),
         ({"replay": FILE, "record": "x.json"}, '{"version": 1, "answers": {}}', "stands beside replay"),
         ({"record": FILE}, "no json", "holds no recorded answers"),
         ({"record": "/dev/null/x.json"}, None, "cannot be written"),
@@ -220,11 +221,100 @@ def test_runs_begin_from_a_clean_state(server: ScriptedServer, backend: str) -> 
     assert not Path(".unified_agents").exists()
 
 
-@pytest.mark.parametrize(("backends", "repeat"), [([], 1), (["autogen", "autogen"], 1), (["autogen"], 0)])
-def test_what_cannot_be_compared(server: ScriptedServer, backends: list[str], repeat: int) -> None:
-    """No backend, one twice, or no run."""
-    with pytest.raises(ValueError, match="expected names that differ"):
-        compare_backends(team(server.model()), backends, repeat=repeat)
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"backends": []}, "backends: found none, expected names"),
+        ({"backends": ["autogen", "autogen"]}, "expected names, each once"),
+        ({"repeat": 0}, "repeat: found 0"),
+        ({"repeat": "2"}, "repeat: found '2'"),
+        ({"inputs": 5}, r"inputs\[0\]: found int, expected a mapping"),
+        ({"inputs": {1: "x"}}, "found 1 as an input's name"),
+        ({"inputs": [{"x": "a"}, {"y": "b"}]}, r"inputs\[1\].y: no such input"),
+        ({"inputs": []}, "found no rows"),
+        ({"scorers": [lambda *_: 1.0, lambda *_: 0.0]}, "two are called '<lambda>'"),
+        ({"on_run": 3}, "on_run: found int"),
+        ({"progress": 1}, "progress: found 1"),
+        ({"record": "/dev/null/x.json"}, "record: /dev/null/x.json cannot be written"),
+        ({"record": FILE, "replay": FILE}, "stands beside replay"),
+    ],
+)
+def test_what_cannot_be_compared(server: ScriptedServer, wrong: dict[str, Any], said: str) -> None:
+    """It is told before the first run: all rows are looked at, nothing is paid for."""
+    with pytest.raises(SpecError, match=said):
+        compare_backends(team(server.model()), **{"backends": ["autogen"], **wrong})
+    assert server.requests == []
+
+
+def test_nothing_that_ran_is_not_equal(server: ScriptedServer) -> None:
+    """A name instead of a list is that backend; where none could begin nothing is equal."""
+    made = compare_backends(team(server.model()), "nobody", repeat=2)
+    assert (made.backends, made.equal, made.verdict) == (["nobody"], False, "")
+    assert compare_backends(team(server.model()), ["nobody", "none"]).verdict == "Some outputs are missing."
+
+
+def test_a_scorer_changes_nothing(server: ScriptedServer, backend: str) -> None:
+    """Neither the inputs of later runs nor what the comparison says of them; what is no number is not known."""
+    script(server, 2)
+
+    def pops(inputs: Any, _result: RunResult) -> float:
+        inputs.pop("x")
+        return float("nan")
+
+    made = compare_backends(team(server.model()), [another(backend), backend], inputs={"x": "b"}, scorers=[pops])
+    assert [run.inputs for run in made.runs] == [{"x": "b"}, {"x": "b"}]
+    assert len(server.asked("ONE b")) == 4
+    assert made.runs[0].notes == ["pops failed: ValueError: found nan, expected a finite number, True or False"]
+    assert made.values(backend, None, "score_pops") == made.values(backend, "one", "score_pops") == []
+    assert json.loads(json.dumps(made.to_dict(), allow_nan=False))["totals"][0]["score_pops"] is None
+
+
+def test_answers_are_kept_when_a_comparison_is_stopped(server: ScriptedServer, backend: str) -> None:
+    """What was paid for is in the file; a recording that fails keeps what the file held."""
+    script(server)
+    server.reply("ONE", Reply(status=401))
+
+    def stop(_run: ComparedRun) -> None:
+        raise RuntimeError("a listener that fails")  # is logged, and ends nothing
+
+    compare_backends(team(server.model()), [backend], repeat=2, record=FILE, on_run=stop)
+    kept = Path(FILE).read_text()
+    assert len(next(iter(json.loads(kept)["answers"].values()))) == 5
+    with pytest.raises(ModelError):
+        run_team(team(server.model(base_url="http://127.0.0.1:9/v1")), backend=backend, record=FILE)
+    assert Path(FILE).read_text() == kept
+
+
+def test_two_that_record_at_once_lose_nothing(server: ScriptedServer, backend: str) -> None:
+    """Each adds to the file as it is when it is done."""
+    server.reply("HANDED", "helped", forever=True).reply("TWO", "second", forever=True).reply("ONE", "first", forever=True)
+    threads = [
+        threading.Thread(target=run_team, args=(team(server.model()), {"x": str(n)}), kwargs={"backend": backend, "record": FILE})
+        for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(json.loads(Path(FILE).read_text())["answers"]) == 4
+    assert [path.name for path in Path().iterdir() if path.name.startswith(f".{FILE}")] == []
+
+
+def test_an_answer_that_utf8_cannot_hold_is_kept(backend: str) -> None:
+    """A lone surrogate is a question mark in the file, as in a request."""
+    models = {"default": ScriptedModel(lambda _: "odd \ud800")}
+    assert run_team(team("openai/gpt-4o-mini"), backend=backend, models=models, record=FILE).output == "odd ?"
+    assert run_team(team("openai/gpt-4o-mini"), backend=backend, replay=FILE).output == "odd ?"
+
+
+@pytest.mark.parametrize(
+    "answer", [{"text": "x"}, {"text": "x", "model": "m", "finish_reason": None, "tool_calls": None, "input_tokens": 1, "output_tokens": 1}]
+)
+def test_a_damaged_answer_is_told_before_the_run(server: ScriptedServer, backend: str, answer: dict[str, Any]) -> None:
+    """By its place in the file."""
+    Path(FILE).write_text(json.dumps({"version": 1, "answers": {"s": {"one.1/ann:1": [answer]}}}))
+    with pytest.raises(SpecError, match=r"holds no recorded answers: answers\.s\.one\.1/ann:1\.0\."):
+        run_team(team(server.model()), backend=backend, replay=FILE)
 
 
 def test_a_recorded_comparison_adds_to_its_file(server: ScriptedServer, backend: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -20,6 +21,7 @@ from typing import Any
 from unified_agents.chat_models import ChatRequest, ChatResponse
 from unified_agents.chat_models.providers import ModelConfig
 from unified_agents.chat_models.rewriting import Rewritten, read_back, rewrite
+from unified_agents.engine import in_thread
 from unified_agents.errors import BadRequestError, ModelError
 
 NAME = "smollm2-135m"
@@ -90,7 +92,8 @@ class EmbeddedModel:
     """Answers from the embedded model; loaded at the first call, once a process."""
 
     async def load(self) -> str:
-        """Load the model now rather than at the first call; its address on loopback. Awaited on the engine's loop."""
+        """Load the model, and what calls it, now rather than at the first call; its address on loopback. Awaited on the engine's loop."""
+        await in_thread(lambda: importlib.import_module("unified_agents.chat_models.openai_compatible"), "unified-agents-load")
         return await _address()
 
     async def __call__(self, request: ChatRequest) -> ChatResponse:

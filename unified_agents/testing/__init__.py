@@ -113,7 +113,7 @@ class ScriptedServer:
         self._ready = threading.Event()
         self._stop = asyncio.Event()
         self._port = 0
-        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()), name="scripted-server", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="scripted-server", daemon=True)
 
     def reply(self, contains: str, *replies: str | Reply, forever: bool = False) -> Self:
         """Answer requests whose text holds `contains` with `replies` in turn; `forever` repeats the last one. Earlier rules go first."""
@@ -144,6 +144,20 @@ class ScriptedServer:
         self._thread.join(5)
         if error is None and self._strict and self.unscripted:
             raise AssertionError(f"requests without a rule: {self.unscripted}")
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.run_until_complete(self._give_up())
+            self._loop.close()
+
+    async def _give_up(self) -> None:
+        """End what is under way, such as answers that are delayed."""
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _serve(self) -> None:
         app = web.Application(client_max_size=1 << 26)

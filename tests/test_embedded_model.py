@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -253,3 +254,19 @@ def test_a_port_in_use_is_told() -> None:
         )
     assert (done.returncode, done.stdout) == (2, "")
     assert f"127.0.0.1:{port} cannot be used" in done.stderr
+
+
+def test_a_comparison_loads_it_before_its_first_run(tmp_path: Path) -> None:
+    """Else the backend that is first would look slower by what loading takes: when the first run begins the model answers already."""
+    code = (
+        "import sys; from unified_agents import *; from unified_agents.chat_models import embedded; import unified_agents.compare as c\n"
+        "one, seen = c._one, []\n"
+        "async def spied(*a):\n"
+        "    seen.append((embedded._server is not None, 'unified_agents.chat_models.openai_compatible' in sys.modules)); return await one(*a)\n"
+        "c._one = spied\n"
+        "t = TaskSpec(name='t', description='Say hello', agent=AgentSpec(name='a', role='R'))\n"
+        "m = {'default': {'model': 'local/smollm2-135m', 'max_tokens': 4}}\n"
+        "compare_backends(TeamSpec(tasks=[t], models=m), ['autogen']); print(seen)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=True)
+    assert done.stdout.strip() == "[(True, True)]"

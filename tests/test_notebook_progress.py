@@ -46,10 +46,14 @@ run_team(team(), backend="autogen", models=models(), progress=False).output
 made = compare_backends(team(), ["autogen", "nobody"], models=models(), repeat=2)
 ---
 from unified_agents import SpecError
+from unified_agents.progress import board_for
+from unified_agents.progress.wording import Line
 try:
-    compare_backends(team(), ["autogen"], models={"default": ScriptedModel(lambda _: (_ for _ in ()).throw(KeyboardInterrupt()))})
-except BaseException as error:
-    print(type(error).__name__)
+    with board_for(None, timed=False) as board:
+        board.show(Line("started", "autogen", "0 of 1 runs"))
+        raise KeyboardInterrupt
+except KeyboardInterrupt:
+    print("stopped")
 try:
     run_team(team(), {"nonsense": 1}, backend="autogen", models=models())
 except SpecError:
@@ -124,6 +128,13 @@ def test_awaited_runs_and_comparisons_show_it_too(cells: list[list[dict[str, Any
     (shown,) = cells[4]
     assert plain(shown)[:2] == ["✓ autogen: 2 of 2 runs", "✗ nobody: 2 of 2 runs, 2 did not complete"]
     assert "nobody: run 1: unknown backend 'nobody'" in shown["data"]["text/plain"]
+
+
+def test_what_was_stopped_says_so(cells: list[list[dict[str, Any]]]) -> None:
+    """A comparison that was interrupted does not look alive; a run that was refused shows nothing."""
+    displays = ["\n".join(plain(one)) for one in cells[5] if one["output_type"] == "display_data"]
+    assert displays == ["✗ autogen: 0 of 1 runs, stopped", ""]
+    assert "refused" in "".join(one.get("text", "") for one in cells[5])
 
 
 def test_it_can_be_left_out(cells: list[list[dict[str, Any]]]) -> None:

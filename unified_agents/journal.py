@@ -29,7 +29,7 @@ from typing import Any
 from urllib.parse import quote
 
 from unified_agents.errors import JournalError, Problem, RunBusyError, SpecError, UnknownRunError, UnrecordedRunError
-from unified_agents.events import Event, TaskCompleted, event_of
+from unified_agents.events import Event, event_of
 from unified_agents.sqlite import identity, in_wal_mode, is_locked, is_no_right, reason
 from unified_agents.state import in_state_place, state_folder, state_place
 
@@ -374,8 +374,6 @@ class RunJournal:
             self._put(self._row(event))
         except Exception as error:  # noqa: BLE001  # nested deeper than can be written, or what cannot be text
             self._put(broken=error)
-        if isinstance(event, TaskCompleted):  # all that it took is lost without it: the others may wait a moment
-            self._writer.hurry()
 
     async def end(self, status: str, duration_s: float, result: str, last: Event | None = None) -> None:
         """Enter how the run ended, with its result as JSON and together with its last event, and wait for it.
@@ -494,14 +492,10 @@ class Writer:
         if not self._added(entry):
             entry.failed(JournalError(f"the journal {self.path} was closed"))
 
-    def hurry(self) -> None:
-        """Write what was put as soon as can be."""
-        self._hurry.set()
-
     def when_written(self, tell: Callable[[], object]) -> None:
         """Call `tell` once everything that was put before is committed, or has failed: soon, and on the writer's thread."""
         if self._added(tell):
-            self.hurry()
+            self._hurry.set()
         else:
             tell()
 

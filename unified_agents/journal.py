@@ -471,7 +471,7 @@ class Writer:
         self._ended = False
         self._db = _connect(path)
         self._file = identity(path)
-        threading.Thread(target=self._run, name="unified-agents-journal", daemon=True).start()
+        threading.Thread(target=self._run, name=f"unified-agents-journal {path}", daemon=True).start()
 
     def awake(self) -> bool:
         """Whether it writes to the file that is there now, and goes on for a while: somebody may have deleted the state folder."""

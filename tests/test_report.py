@@ -457,7 +457,7 @@ def test_results_are_not_lost_when_the_page_fails_afterwards(
     def full(source: Any, target: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("unified_agents.report.os.replace", full)
+    monkeypatch.setattr("unified_agents.files.os.replace", full)
     code, out, err = cli("compare", str(file), "-b", "autogen", "--html", "page.html", "--json")
     assert code == 2
     assert '"equal": true' in out

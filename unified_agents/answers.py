@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from unified_agents.engine import called
 from unified_agents.errors import GuardrailError, InvalidAnswerError, OutputFileError, ReviewRejectedError, RunError, TaskError
+from unified_agents.files import write_whole
 from unified_agents.review import Ask, Review
 from unified_agents.spec import TaskSpec
 from unified_agents.tools.desk import schema_fault
@@ -173,9 +172,7 @@ def write_output(path: str, text: str, folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_symlink() or not target.parent.resolve().is_relative_to(folder.resolve()):
             raise OutputFileError(f"output_file {path!r} leads outside the working folder, through a link")
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            file.write(text)
-        os.replace(file.name, target)
+        write_whole(target, text)
         target.chmod(0o644)
     except OSError as error:
         raise OutputFileError(f"output_file {path!r} cannot be written: {error.strerror or error}") from error

@@ -74,24 +74,14 @@ def compare_backends(
     """
     rows, asked = _rows(inputs), [backends] if isinstance(backends, str) else list(backends)
     options = Options(
-        None,
-        None,
-        models or {},
-        tools or {},
-        reviewer,
-        middleware,
-        strict,
-        None,
-        replay,
-        settings=settings or {},
-        allow_imports=allow_imports,
-    )
+        None, None, models or {}, tools or {}, reviewer, middleware, strict, None, replay, settings=settings or {}, allow_imports=allow_imports
+    )  # fmt: skip
     how = _How(repeat, list(scorers), record, on_run)
     _check(team, asked, rows, options, how)
     kept = Recording.opened(Path(record)) if record is not None else None
     with board_for(progress, timed=False) as board:  # the backends take turns: no time is one backend's
         told = [*([_Told(board, asked, len(rows) * repeat).tell] if board else []), *([_logged(on_run)] if on_run else [])]
-        return engine().run(_compare(team, asked, rows, repeat, options, how.scorers, kept, told))
+        return engine().run(_compare(team, asked, rows, options, how, kept, told))
 
 
 @dataclass(frozen=True)
@@ -143,19 +133,19 @@ def _logged(on_run: Callable[[ComparedRun], None]) -> Callable[[ComparedRun], No
 
 
 async def _compare(
-    team: Team, backends: list[str], rows: list[dict[str, Any]], repeat: int, options: Options, scorers: Sequence[Scorer], kept: Recording | None,
+    team: Team, backends: list[str], rows: list[dict[str, Any]], options: Options, how: _How, kept: Recording | None,
     told: Sequence[Callable[[ComparedRun], None]],
 ) -> Comparison:  # fmt: skip
     for backend in backends:
         await _warm(team, replace(options, backend=backend, inputs=rows[0]))
     runs: list[ComparedRun] = []
     try:
-        for turn in range(repeat):
+        for turn in range(how.repeat):
             for row, values in enumerate(rows):
                 first = (turn * len(rows) + row) % len(backends)
                 for backend in [*backends[first:], *backends[:first]]:  # nobody is always first
                     place = ComparedRun(backend, row, turn, dict(values), "failed", None, None, {}, {}, ())
-                    runs.append(await _one(team, replace(options, backend=backend, inputs=dict(values)), place, scorers, kept))
+                    runs.append(await _one(team, replace(options, backend=backend, inputs=dict(values)), place, how.scorers, kept))
                     for tell in told:
                         tell(runs[-1])
     finally:
@@ -288,13 +278,8 @@ def _rows(inputs: Any) -> list[dict[str, Any]]:
         return [{}]
     if hasattr(inputs, "to_dict") and hasattr(inputs, "columns"):
         inputs = [{name: _known(value) for name, value in row.items()} for row in inputs.to_dict("records")]
-    rows = (
-        [inputs]
-        if isinstance(inputs, Mapping)
-        else list(inputs)
-        if isinstance(inputs, Iterable) and not isinstance(inputs, str)
-        else [inputs]
-    )
+    listed = isinstance(inputs, Iterable) and not isinstance(inputs, (str, Mapping))
+    rows = list(inputs) if listed else [inputs]
     wrong = [_wrong(f"inputs[{index}]", row) for index, row in enumerate(rows)]
     problems = [problem for problem in wrong if problem] or ([] if rows else [Problem("inputs", "found no rows")])
     if problems:

@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import shlex
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from unified_agents.chat_models import ChatModel, ChatRequest, ChatResponse, ToolCall, Usage
 from unified_agents.errors import MissingRecordError, Problem, SpecError
+from unified_agents.files import beside, write_whole
 from unified_agents.recorded import call_key, digest
 
 VERSION = 1
@@ -84,9 +84,8 @@ class Recording:
             SpecError: the file holds something else, or cannot be written.
         """
         made = cls.load(path) if path.exists() else cls(path)
-        with made._telling(), made._locked():
-            os.unlink(made._written(""))
-        return made
+        with made._telling(), beside(path):
+            return made
 
     def save(self) -> None:
         """Add what was recorded to the file as it is now, whole or not at all: another process may have added to it too.
@@ -99,7 +98,8 @@ class Recording:
             return
         with self._telling(), self._locked():
             known = Recording.load(self.path).answers if self.path.exists() else {}
-            os.replace(self._written(_as_json({"version": VERSION, "answers": {**known, **mine}}) + "\n"), self.path)
+            document = {"version": VERSION, "answers": {**known, **mine}}
+            write_whole(self.path, json.dumps(document, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
 
     @contextlib.contextmanager
     def _telling(self) -> Iterator[None]:
@@ -119,17 +119,6 @@ class Recording:
         finally:
             os.close(folder)
 
-    def _written(self, text: str) -> str:
-        """The text in a new file beside this one, with the rights that a new file gets."""
-        name = f"{self.path.parent / f'.{self.path.name[:200]}.{uuid.uuid4().hex[:8]}'}"
-        try:
-            Path(name).write_text(text, encoding="utf-8")
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-            raise
-        return name
-
     def recorded(self, inputs: Mapping[str, str], *, afresh: bool = False) -> Tape:
         """Where the answers of a run with these inputs are kept. `afresh`: they take the place of what the file held, once there are any."""
         scope = digest(dict(inputs))
@@ -140,11 +129,6 @@ class Recording:
     def played(self, inputs: Mapping[str, str]) -> Tape:
         """The answers for a run with these inputs."""
         return Tape(self.answers.get(digest(dict(inputs)), {}), self.path)
-
-
-def _as_json(document: Any) -> str:
-    text = json.dumps(document, ensure_ascii=False, indent=1, sort_keys=True)
-    return text.encode("utf-8", "replace").decode("utf-8")  # without lone surrogates, which cannot be sent on either
 
 
 class Tape:

@@ -10,8 +10,6 @@ import contextlib
 import hashlib
 import itertools
 import math
-import os
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,6 +25,7 @@ from unified_agents._version import __version__
 from unified_agents.differences import Piece, Prompts, request_text, side_by_side
 from unified_agents.errors import Problem, SpecError
 from unified_agents.events import Event, RunFailed, RunStarted
+from unified_agents.files import beside, write_whole
 from unified_agents.sheet import COMPARED, blocks, errors, metric, number, seconds, where
 from unified_agents.timeline import Call, TaskLine, Timeline, timeline
 
@@ -73,15 +72,13 @@ def prompts_beside(prompts: Prompts) -> str:
     )
 
 
-def check_page(path: Path, other_than: Iterable[Path | None] = ()) -> None:
+def check_page(path: Path) -> None:
     """See that a page can be written, before what it tells of is run.
 
     Raises:
-        SpecError: it cannot, or would be written over one of the run's own files.
+        SpecError: it cannot.
     """
-    if any(one is not None and one.resolve() == path.resolve() for one in other_than):
-        raise SpecError([Problem("--html", f"{path} is a file of the run itself: name another one")], "the arguments")
-    with _telling(path), _beside(path):
+    with _telling(path), beside(path.resolve()):
         pass
 
 
@@ -91,9 +88,8 @@ def write_page(page: str, path: Path) -> None:
     Raises:
         SpecError: it cannot be written.
     """
-    with _telling(path), _beside(path) as made:
-        made.write_bytes(page.encode("utf-8", "replace"))
-        os.replace(made, path.resolve())
+    with _telling(path):
+        write_whole(path.resolve(), page)
 
 
 @contextlib.contextmanager
@@ -107,19 +103,6 @@ def _telling(path: Path) -> Any:
             "what should be its folder is a file" if isinstance(error, (FileExistsError, NotADirectoryError)) else error.strerror or error
         )
         raise SpecError([Problem("--html", f"{path} cannot be written: {said}")], "the arguments") from None
-
-
-@contextlib.contextmanager
-def _beside(path: Path) -> Any:
-    """A new file in the same folder, which is gone afterwards."""
-    folder = path.resolve().parent
-    folder.mkdir(parents=True, exist_ok=True)
-    made = folder / f".{path.name[:200]}.{uuid.uuid4().hex[:8]}"
-    try:
-        made.touch(exist_ok=False)
-        yield made
-    finally:
-        made.unlink(missing_ok=True)
 
 
 # Texts

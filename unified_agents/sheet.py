@@ -51,7 +51,7 @@ def _measured(made: Comparison, task: str | None) -> list[Row]:
     rows = [_row(made, task, name) for name in [*shown, *scores]]
     if len(made.runs) > len(made.backends):
         rows.insert(
-            [*shown].index("duration_s") + 1, Row("  from – to", [_spread(made.values(one, task, "duration_s")) for one in made.backends])
+            shown.index("duration_s") + 1, Row("  from – to", [_spread(made.values(one, task, "duration_s")) for one in made.backends])
         )
     return rows
 
@@ -124,11 +124,15 @@ def metric(value: float | None, name: str, *, sign: bool = False) -> str:
     """A metric as its kind is written."""
     if value is None:
         return "–"
-    shown = (
-        seconds(value)
-        if name in _SECONDS
-        else number(value, 6 if name == "cost_usd" else 2 if name.startswith("score_") else 0 if float(value).is_integer() else 1)
-    )
+    shown = seconds(value) if name in _SECONDS else number(value, _places(value, name))
     if not shown.strip("-0.,"):
         return "0"
     return f"+{shown}" if sign and value > 0 else shown.replace("-", "−")
+
+
+def _places(value: float, name: str) -> int:
+    if name == "cost_usd":
+        return 6
+    if name.startswith("score_"):
+        return 2
+    return 0 if float(value).is_integer() else 1

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from unified_agents.cli.output import document, print_error, print_json
 from unified_agents.cli.reviewer import terminal_reviewer
-from unified_agents.cli.run import AllowImport, AsJson, File, HtmlFile, Quiet, Settings, Strict, inputs_of, pairs
+from unified_agents.cli.run import AllowImport, AsJson, File, HtmlFile, Quiet, Settings, Strict, apart, inputs_of, pairs
 from unified_agents.errors import Problem, SpecError
 from unified_agents.progress.terminal import TerminalBoard
 from unified_agents.sheet import blocks, where
@@ -53,7 +53,8 @@ def compare(
 
     given = pairs(inputs or (), "-i")
     if html is not None:
-        check_page(html, other_than=[file, inputs_file, record, replay])
+        apart("--html", html, [file, inputs_file, record, replay])
+        check_page(html)
     board = TerminalBoard(quiet=quiet, timed=False)
     made = compare_backends(
         file, [name.strip() for name in backends.split(",") if name.strip()], inputs=[{**row, **given} for row in _rows(inputs_file)], repeat=repeat,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -89,8 +89,8 @@ class Shown:
     """What a run of the command line shows while it goes, and what it keeps for its end."""
 
     def __init__(self, board: TerminalBoard, events: EventsTo) -> None:
-        self.board, self.shown, self._events = board, Shielded(board), events
-        self._progress = RunProgress(self.shown)
+        self.board, self.live, self._events = board, Shielded(board), events
+        self._progress = RunProgress(self.live)
         self.journal = "sqlite:///runs.db"
         self.cancelled: list[RunResult] = []
         self.resumable: str | None = None
@@ -109,11 +109,23 @@ class Shown:
         self._progress.listen(event)
 
 
+def apart(option: str, path: Path, others: Iterable[Path | None]) -> None:
+    """See that what is written does not go over what the run reads or writes itself.
+
+    Raises:
+        SpecError: it would.
+        OSError: a file cannot be looked at.
+    """
+    for one in others:
+        if one is not None and (one.resolve() == path.resolve() or (one.exists() and path.exists() and one.samefile(path))):
+            raise SpecError([Problem(option, f"{path} is a file of the run itself: name another one")], "the arguments")
+
+
 class EventsTo:
     """A file that events go to, one a line; none when there is no path. When it cannot be written any more, that is said once and the run goes on."""
 
     def __init__(self, path: Path | None, *, other_than: Sequence[Path | None], add: bool = False) -> None:
-        self._path, self._other_than, self._add = path, [one for one in other_than if one is not None], add
+        self._path, self._other_than, self._add = path, other_than, add
         self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
@@ -127,9 +139,7 @@ class EventsTo:
             self._file = sys.stderr if path is not None else None
             return self
         try:
-            for one in self._other_than:
-                if path.exists() and one.exists() and path.samefile(one):
-                    raise SpecError([Problem("--events", f"{path} is a file of the run itself: name another one")], "the arguments")
+            apart("--events", path, self._other_than)
             self._file = path.open("a" if self._add else "w", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise SpecError([Problem("--events", f"{path} cannot be written: {error.strerror or error}")], "the arguments") from None
@@ -162,7 +172,7 @@ def run_shown(work: Callable[[Shown], Coroutine[Any, Any, RunResult]], *, as_jso
     with events:
         shown = Shown(TerminalBoard(quiet=quiet), events)
         try:
-            with shown.shown:
+            with shown.live:
                 result = engine().run(work(shown))
         except KeyboardInterrupt:
             if as_json and shown.cancelled:

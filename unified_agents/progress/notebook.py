@@ -19,7 +19,7 @@ from unified_agents.terminal import clean
 
 _DRAW_SECONDS = 0.25
 _NOTES = 5
-_HEADS = 20  # the first, and the last one after them
+_HEADS = 20
 _COLOURS = {"done": "#2e7d32", "failed": "#c62828", "skipped": "#b26a00", "moved": "#b26a00", "loss": "#b26a00"}
 
 
@@ -60,12 +60,17 @@ class NotebookBoard:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ended.set()
-        for row in self._rows.values():
-            if error is not None and row.took is None:
-                row.line, row.took = replace(row.line, kind="failed", said=f"{row.line.said}, stopped"), monotonic() - row.began
+        if error is not None:
+            self._stop()
         if self._handle is not None:
             self._thread.join()
             self._handle.update(self)
+
+    def _stop(self) -> None:
+        """Mark what is still under way: a line that is left must not look alive."""
+        with self._guard:
+            for row in (row for row in self._rows.values() if row.took is None):
+                row.line, row.took = replace(row.line, kind="failed", said=f"{row.line.said}, stopped"), monotonic() - row.began
 
     def show(self, line: Line) -> None:
         """Show a line."""
@@ -81,7 +86,7 @@ class NotebookBoard:
             elif line.about:  # it never began
                 self._rows[line.about] = _Row(line, took=0.0)
             else:
-                self._heads = [*self._heads[: _HEADS - 1], line]
+                self._heads.append(line)
 
     def _replace(self, line: Line) -> None:
         if (row := self._rows.get(line.about)) is not None:
@@ -108,8 +113,10 @@ class NotebookBoard:
 
     def _lines(self) -> Iterator[tuple[str, Line, str]]:
         """What stands before a line, the line, and what stands after it."""
-        for line in self._heads:
+        for line in self._heads[:_HEADS]:
             yield "", line, ""
+        if len(self._heads) > _HEADS:
+            yield "", Line("note", "", f"… {len(self._heads) - _HEADS} more"), ""
         for row in self._rows.values():
             took = monotonic() - row.began if row.took is None else row.took
             yield "" if row.line.mark else "… ", row.line, f"  {took:.1f} s" if self._timed and row.line.is_own else ""

@@ -122,8 +122,9 @@ def test_recorded_answers_need_no_key(cli: Run, file: Path, server: ScriptedServ
     assert len(server.requests) == asked
 
 
-def test_an_interrupt_keeps_what_was_answered(file: Path, server: ScriptedServer) -> None:
-    """Ctrl-C in the middle: exit 130, and the recording holds what was paid for."""
+@pytest.mark.parametrize("after", [3, 1])
+def test_an_interrupt_keeps_what_was_answered(file: Path, server: ScriptedServer, after: int) -> None:
+    """Ctrl-C in the middle: exit 130, the runs so far are on stdout as one document, and the recording holds what was paid for."""
     server.reply("MARK-TWO", Reply(text="two", delay=0.1), forever=True).reply("MARK-ONE", Reply(text="one", delay=0.1), forever=True)
     command = [
         sys.executable,
@@ -137,18 +138,26 @@ def test_an_interrupt_keeps_what_was_answered(file: Path, server: ScriptedServer
         "50",
         "--record",
         "a.json",
+        "--json",
+        "--html",
+        "a.html",
     ]
     environment = {**os.environ, "NOBODY_SETS_THIS": "k"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     end = time.monotonic() + 60
-    while len(server.requests) < 3 and time.monotonic() < end:
+    while len(server.requests) < after and time.monotonic() < end:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
-    assert (process.returncode, out) == (130, ""), err
-    assert "Traceback" not in err
-    (calls,) = json.loads(Path("a.json").read_text())["answers"].values()
-    assert {key: [answer["text"] for answer in kept] for key, kept in calls.items()} == {"one.1/a:1": ["one"], "two.1/a:1": ["two"]}
+    assert (process.returncode, "Traceback" in err) == (130, False), err
+    document = json.loads(out)
+    assert {run["status"] for run in document["runs"]} <= {"completed"}
+    assert (len(document["runs"]) >= 1, Path("a.html").exists()) == (after == 3, True)
+    answers = json.loads(Path("a.json").read_text())["answers"].values() if after == 3 else []
+    for calls in answers:
+        texts = {key: [answer["text"] for answer in kept] for key, kept in calls.items()}
+        assert texts == {"one.1/a:1": ["one"], "two.1/a:1": ["two"]}
+    assert len(answers) == (after == 3)
 
 
 def test_a_page_is_not_written_over_the_runs_own_files(

@@ -21,7 +21,7 @@ from tests.conftest import Run
 from tests.pages import EVIL, START, Story, comparison, large, large_comparison, record, refused, result, told
 from tests.test_docs import blocks
 from unified_agents import ScriptedModel, compare_backends, run_team
-from unified_agents.comparison import Comparison, _similarity
+from unified_agents.comparison import METRICS, Comparison, _similarity
 from unified_agents.differences import side_by_side
 from unified_agents.report import _Texts, comparison_page, comparison_table, run_page, ticks, write_page
 from unified_agents.sheet import metric, seconds
@@ -587,9 +587,10 @@ def test_the_compare_page_names_every_column() -> None:
         "runs",
         "duration_s_min",
         "duration_s_max",
-        "duration_s_diff",
     }
-    assert not [name for name in rows if f"`{name}`" not in text]
+    assert not [name for name in rows if f"`{name}`" not in text and not name.endswith("_diff")]
+    assert {name for name in rows if name.endswith("_diff")} == {f"{metric}_diff" for metric in METRICS}
+    assert "`METRIC_diff`" in text
     columns = set(made.to_pandas("runs").columns) - {"score_plain", "notes", "input_tokens", "output_tokens"}
     assert not [name for name in columns if f"`{name}`" not in text]
 

@@ -1,7 +1,8 @@
 """The same team on several backends, side by side: paired runs, and what they took, said and cost.
 
 Each backend runs each row of inputs `repeat` times, in turns, so that what slows the machine or the provider slows all alike; each run begins without memory of
-another and leaves no journal. Frameworks are imported before the first run: that a process pays once.
+another, with closed circuits and its whole rate limit, and leaves no journal; it ends on its own backend. Frameworks are imported before the first run: that a
+process pays once.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from unified_agents.engine import called, engine, in_thread
 from unified_agents.errors import BackendUnavailableError, Problem, RunError, SpecError, UnsupportedFeatureError
 from unified_agents.events import CallRetried, Event, ModelCalled, ToolCalled
 from unified_agents.middleware import CallNext, Middleware
+from unified_agents.middleware.rate_limit import rested
 from unified_agents.model_choice import Models
-from unified_agents.plan import Plan, bind_inputs
-from unified_agents.preparation import Options, Prepared, Shared, Team, load, prepare
+from unified_agents.plan import Plan
+from unified_agents.preparation import Options, Prepared, Shared, Team, input_problems, load, prepare
 from unified_agents.progress import Board, Shielded, board_for
 from unified_agents.progress.wording import Line
 from unified_agents.recording import Recording
@@ -145,14 +147,22 @@ async def _compare(
                 first = (turn * len(rows) + row) % len(backends)
                 for backend in [*backends[first:], *backends[:first]]:  # nobody is always first
                     place = ComparedRun(backend, row, turn, dict(values), "failed", None, None, {}, {}, ())
-                    runs.append(await _one(team, replace(options, backend=backend, inputs=dict(values)), place, how.scorers, kept))
+                    runs.append(
+                        await _one(team, replace(options, backend=backend, inputs=dict(values)), place, how.scorers, kept, bool(runs))
+                    )
                     for tell in told:
                         tell(runs[-1])
     finally:
         if kept is not None:  # what was answered before it was stopped too
             await in_thread(kept.save, "unified-agents-record")
-    name, tasks = _named(runs)
-    return Comparison(name, backends, tasks, sorted(runs, key=lambda run: (run.repeat, run.row, backends.index(run.backend))))
+    return put_together(backends, runs)
+
+
+def put_together(backends: Sequence[str], runs: Iterable[ComparedRun]) -> Comparison:
+    """Runs as a comparison, in the order of repeats, rows and backends, whatever order they ended in."""
+    ordered = sorted(runs, key=lambda run: (run.repeat, run.row, backends.index(run.backend)))
+    name, tasks = _named(ordered)
+    return Comparison(name, backends, tasks, ordered)
 
 
 async def _warm(team: Team, options: Options) -> None:
@@ -172,18 +182,25 @@ def _named(runs: Sequence[ComparedRun]) -> tuple[str, list[str]]:
     return (known.team, list(known.tasks)) if known else ("", [])
 
 
-async def _one(team: Team, options: Options, place: ComparedRun, scorers: Sequence[Scorer], kept: Recording | None) -> ComparedRun:
-    """One run, from a clean state."""
+async def _one(
+    team: Team, options: Options, place: ComparedRun, scorers: Sequence[Scorer], kept: Recording | None, begun: bool
+) -> ComparedRun:  # fmt: skip
+    """One run, from a clean state. Once the comparison has `begun`, what is wrong with the team is this run's failure: the others are kept."""
     seen, events = _Openings({}), list[Event]()
     try:
         prepared = await in_thread(
             lambda: prepare(team, replace(options, middleware=[*options.middleware, seen])), "unified-agents-prepare"
         )
         prepared = _clean(prepared, kept)
+        await rested(model for member in prepared.plan.members.values() for model in member.models)
         result: RunResult | None = await execute(prepared, events.append)
         error = None
     except (BackendUnavailableError, UnsupportedFeatureError) as refused:
         return replace(place, status="refused", error=str(refused))
+    except SpecError as wrong:  # somebody changed a file meanwhile
+        if not begun:
+            raise
+        return replace(place, error=f"SpecError: {wrong}")
     except RunError as failed:
         result, error = failed.result, f"{type(failed).__name__}: {failed}"
     if result is None:  # it failed before it began
@@ -220,7 +237,7 @@ def _score(given: Any) -> float:
 
 
 def _clean(prepared: Prepared, kept: Recording | None) -> Prepared:
-    """Without a journal, with an empty memory of its own, and with its answers kept where that is asked for."""
+    """Without a journal and a backend that would take over, with a memory and circuits of its own, and with its answers kept where that is asked for."""
     team = prepared.plan.team
     memory = team.memory.model_copy(update={"store": ":memory:"}) if team.memory else None
     copied = team.model_copy(update={"journal": None, "memory": memory})
@@ -228,7 +245,7 @@ def _clean(prepared: Prepared, kept: Recording | None) -> Prepared:
     if kept is not None:
         tape = kept.recorded(prepared.values, afresh=True)
         models = {alias: tape.recorder(model) for alias, model in models.items()}
-    return replace(prepared, plan=replace(prepared.plan, team=copied), models=models)
+    return replace(prepared, plan=replace(prepared.plan, team=copied), models=models, fallback=None, breakers={})
 
 
 @dataclass(frozen=True)
@@ -323,8 +340,14 @@ def _check(team: Team, backends: Sequence[str], rows: Sequence[Mapping[str, Any]
     if found:
         raise SpecError(found, "the arguments")
     loaded = load(team, options)
-    if loaded.team is not None and len(rows) > 1:  # the only one is checked by its run
-        checked = ((index, problem) for index, row in enumerate(rows) for problem in bind_inputs(loaded.team, row)[1])
-        problems = [Problem(f"inputs[{index}]{problem.path.removeprefix('inputs')}", problem.message) for index, problem in checked]
+    if loaded.team is not None and not loaded.problems and len(rows) > 1:  # the only one is checked by its run
+        problems = [_of_row(index, problem) for index, row in enumerate(rows) for problem in input_problems(loaded.team, row)]
         if problems:
             raise SpecError(problems, "the arguments")
+
+
+def _of_row(index: int, problem: Problem) -> Problem:
+    """A problem with the row that has it."""
+    if problem.path.startswith("inputs"):
+        return Problem(f"inputs[{index}]{problem.path.removeprefix('inputs')}", problem.message)
+    return Problem(f"inputs[{index}]", f"{problem.path} {problem.message}")

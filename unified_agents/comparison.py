@@ -163,8 +163,8 @@ class Comparison:
             return None
         return statistics.fmean(values) if metric.startswith("score_") else statistics.median(values)
 
-    def success_rate(self, backend: str, task: str | None = None) -> float:
-        """The part of the runs in which a task, or everything, was completed.
+    def success_rate(self, backend: str, task: str | None = None) -> float | None:
+        """The part of the runs in which a task, or everything, was completed; None where none was begun, the comparison being stopped before.
 
         Raises:
             ValueError: there is no such backend or task.
@@ -172,7 +172,7 @@ class Comparison:
         self._check(backend, task)
         runs = self.of(backend)
         statuses = [run.status if task is None else run.tasks[task].status if task in run.tasks else None for run in runs]
-        return statuses.count("completed") / len(runs) if runs else 0.0
+        return statuses.count("completed") / len(runs) if runs else None
 
     def difference(self, backend: str, task: str | None, metric: str) -> Difference | None:
         """A backend against the first one, in one task or with None in the whole run; None without pairs.
@@ -202,7 +202,7 @@ class Comparison:
         pairs = [
             (run.tasks[task], first[run.row, run.repeat].tasks[task])
             for run in self.of(backend)
-            if task in run.tasks and task in first[run.row, run.repeat].tasks
+            if task in run.tasks and (run.row, run.repeat) in first and task in first[run.row, run.repeat].tasks
         ]
         return _agreement([(one, other) for one, other in pairs if one.output is not None and other.output is not None])
 
@@ -244,9 +244,11 @@ class Comparison:
         """A task's opening request on each backend, of the first repeat of a row of inputs. A notebook shows them side by side with what differs marked.
 
         Raises:
-            ValueError: there is no such task.
+            ValueError: there is no such task or row.
         """
         self._check(task=task)
+        if not 0 <= row < max(self.inputs, 1):
+            raise ValueError(f"found row {row}, expected one of the {self.inputs} rows of inputs, counted from 0")
         return Prompts({run.backend: run.prompts[task] for run in self.runs if (run.row, run.repeat) == (row, 0) and task in run.prompts})
 
     def prompt_diff(self, task: str, row: int = 0) -> str:
@@ -254,7 +256,7 @@ class Comparison:
         return str(self.prompts(task, row))
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row for each backend and task: medians, and differences to the first backend."""
+        """A row for each backend and task: medians, and for all but the first backend `METRIC_diff`: mean, low and high of the differences to it."""
         return [self._row(backend, task) for backend in self.backends for task in self.tasks]
 
     def _row(self, backend: str, task: str) -> dict[str, Any]:
@@ -268,15 +270,22 @@ class Comparison:
         durations = self.values(backend, task, "duration_s")
         made["duration_s_min"], made["duration_s_max"] = (min(durations), max(durations)) if durations else (None, None)
         if backend != self.backends[0]:
-            agreed, slower = self.agreement(backend, task), self.difference(backend, task, "duration_s")
+            agreed = self.agreement(backend, task)
             made["outputs_equal"] = agreed.equal / agreed.pairs if agreed else None
             made["similarity"] = agreed.similarity if agreed else None
             made["structured_equal"] = agreed.structured_equal if agreed else None
-            made["duration_s_diff"] = (slower.mean, slower.low, slower.high) if slower else None
-        return made
+        return {**made, **self._differences(backend, task, METRICS)}
+
+    def _differences(
+        self, backend: str, task: str | None, metrics: Sequence[str]
+    ) -> dict[str, tuple[float, float | None, float | None] | None]:
+        if backend == self.backends[0]:
+            return {}
+        found = {metric: self.difference(backend, task, metric) for metric in metrics}
+        return {f"{metric}_diff": (one.mean, one.low, one.high) if one else None for metric, one in found.items()}
 
     def totals(self) -> list[dict[str, Any]]:
-        """A row for each backend: medians over its whole runs, means of the scores."""
+        """A row for each backend: medians over its whole runs, means of the scores, and differences as in `rows`."""
         return [self._total(backend) for backend in self.backends]
 
     def _total(self, backend: str) -> dict[str, Any]:
@@ -288,7 +297,7 @@ class Comparison:
             "backend": backend, "framework_version": next((version for version in versions if version), None), "runs": len(runs),
             "completed": sum(run.status == "completed" for run in runs), "refused": sum(run.status == "refused" for run in runs),
             "success_rate": self.success_rate(backend), **{metric: self.middle(backend, None, metric) for metric in metrics},
-            "duration_s_min": min(took, default=None), "duration_s_max": max(took, default=None),
+            "duration_s_min": min(took, default=None), "duration_s_max": max(took, default=None), **self._differences(backend, None, metrics),
         }  # fmt: skip
 
     def run_rows(self) -> list[dict[str, Any]]:
@@ -339,6 +348,7 @@ class Comparison:
             "team": self.team,
             "backends": list(self.backends),
             "equal": self.equal,
+            "verdict": self.verdict,
             "totals": self.totals(),
             "tasks": self.rows(),
             "runs": self.run_rows(),

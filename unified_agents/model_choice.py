@@ -100,7 +100,7 @@ def _answered_by(given: Any, alias: str, declared: ModelSpec | None, timeout: fl
     replays = getattr(given, "recorded", False)
     return ModelConfig(
         alias, provider, name, base_url=(spec.base_url or (known.base_url if known else "") if replays else "") or _place(given),
-        timeout=spec.timeout or timeout, sampling=sampling(spec), rate_limit=spec.rate_limit, context_window=spec.context_window,
+        timeout=spec.timeout or timeout, sampling=sampling(spec), rate_limit=None if replays else spec.rate_limit, context_window=spec.context_window,
         json_schema=known.json_schema if known and replays else True,
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from unified_agents.chat_models import ChatModel
 from unified_agents.chat_models.providers import ModelConfig
 from unified_agents.checks import agents_in_use, assignments, check_team, depends_on_inputs, is_inside
+from unified_agents.circuit_breaker import CircuitBreaker
 from unified_agents.environment import read_environment
 from unified_agents.errors import Problem, SpecError, UnsupportedFeatureError
 from unified_agents.events import Event, ignore
@@ -96,6 +97,8 @@ class Prepared:
     """Where the models' answers are kept, when they are."""
     values: Mapping[str, str] = field(default_factory=dict)
     """The inputs as text."""
+    breakers: dict[Any, CircuitBreaker] | None = None
+    """The run's own circuit breakers; None: the process's."""
 
     @property
     def lost(self) -> list[Row]:
@@ -136,6 +139,7 @@ class Prepared:
                 extra=self.layers,
                 emit=emit,
                 around_attempt=[shared.spans.layer] if shared.spans else [],
+                breakers=self.breakers,
             ),
             *([Trace(emit, self.prices, team.stream)] if shared.traced else []),
         ]
@@ -190,6 +194,14 @@ def prepare(team: Team, options: Options) -> Prepared:
         bound.recording,
         bound.values,
     )
+
+
+def input_problems(team: TeamSpec, inputs: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with the inputs of a team that is right otherwise."""
+    values, problems = bind_inputs(team, inputs)
+    if not problems and depends_on_inputs(team):
+        problems = assignments(filled_team(team, values))[1]
+    return problems or _outside(make_plan(team, values, {}))
 
 
 def accepted_fields(team: TeamSpec, backend: Backend, *, strict: bool) -> list[Row]:

@@ -26,7 +26,7 @@ from unified_agents.differences import Piece, Prompts, request_text, side_by_sid
 from unified_agents.errors import Problem, SpecError
 from unified_agents.events import Event, RunFailed, RunStarted
 from unified_agents.files import beside, write_whole
-from unified_agents.sheet import COMPARED, blocks, errors, metric, number, seconds, where
+from unified_agents.sheet import LABELS, blocks, errors, metric, number, percent, seconds, where
 from unified_agents.timeline import Call, TaskLine, Timeline, timeline
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ class _ComparisonView:
         self.made, self.first = made, next(iter(made.backends), "")
         self.summary = _summary(made)
         self.by_task = [(task, list(rows)) for task, rows in itertools.groupby(self.summary, key=lambda row: row["task"])]
-        self.metrics = [name for name in COMPARED if any(row["differences"][name] for row in self.summary)]
+        self.metrics = [name for name in LABELS if _tells(name, [row["differences"][name] for row in self.summary])]
         self.repeated = len(made.runs) > len(made.backends)
         self.totals = made.totals()
         self.texts = _Texts()
@@ -305,18 +305,27 @@ class _Cell:
         return self.difference.low is not None and self.difference.low != self.difference.high
 
 
+_ALWAYS = ("input_tokens", "output_tokens", "cost_usd", "duration_s")
+
+
+def _tells(metric: str, cells: Sequence[_Cell | None]) -> bool:
+    """Whether a metric's differences are worth a column: they are known, and not all nothing where nobody would look for them."""
+    known = [cell.difference for cell in cells if cell is not None]
+    return bool(known) and (metric in _ALWAYS or any(one.mean or one.low or one.high for one in known))
+
+
 def _summary(made: Comparison) -> list[dict[str, Any]]:
     """The rows of the comparison by task, with the paired differences of each."""
     rows = sorted(made.rows(), key=lambda row: (made.tasks.index(row["task"]), made.backends.index(row["backend"])))
     found: dict[tuple[str, str, str], Difference | None] = {
         (row["backend"], row["task"], metric): made.difference(row["backend"], row["task"], metric)
         for row in rows
-        for metric in COMPARED
+        for metric in LABELS
         if row["backend"] != made.backends[0]
     }
-    widths = {metric: _width([one for (_, _, name), one in found.items() if name == metric and one]) for metric in COMPARED}
+    widths = {metric: _width([one for (_, _, name), one in found.items() if name == metric and one]) for metric in LABELS}
     for row in rows:
-        one = {metric: found.get((row["backend"], row["task"], metric)) for metric in COMPARED}
+        one = {metric: found.get((row["backend"], row["task"], metric)) for metric in LABELS}
         row["differences"] = {metric: _cell(known, widths[metric]) if known else None for metric, known in one.items()}
     return rows
 
@@ -448,8 +457,8 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(number=number, seconds=seconds, metric=metric, share=_share, moment=_moment)
+    made.filters.update(number=number, seconds=seconds, metric=metric, percent=percent, share=_share, moment=_moment)
     style = (files("unified_agents") / "templates" / "page.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    made.globals.update(style=Markup(style), style_hash=digest, version=__version__, compared=COMPARED, ticks=ticks, where=where)  # noqa: S704  # our own file
+    made.globals.update(style=Markup(style), style_hash=digest, version=__version__, compared=LABELS, ticks=ticks, where=where)  # noqa: S704  # our own file
     return made

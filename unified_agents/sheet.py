@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from unified_agents.comparison import ComparedRun, Comparison, Difference
 
-COMPARED = {"input_tokens": "tokens in", "output_tokens": "tokens out", "cost_usd": "cost USD", "duration_s": "seconds"}
-"""The metrics whose paired differences a page shows, and what they are called."""
-_LABELS = {"requests": "requests", "input_tokens": "tokens in", "added_tokens": "added tokens", "output_tokens": "tokens out", "cost_usd": "cost USD",
+LABELS = {"requests": "requests", "input_tokens": "tokens in", "added_tokens": "added tokens", "output_tokens": "tokens out", "cost_usd": "cost USD",
            "duration_s": "seconds", "outside_s": "outside models", "retries": "retries", "tool_calls": "tool calls"}  # fmt: skip
+"""What the metrics are called, in the order in which they are shown."""
 _IF_ANY = ("cost_usd", "retries", "tool_calls")
 """Metrics that are left out of a block where no backend has any: no price is known, nothing was made again, no tool was called."""
 _SECONDS = ("duration_s", "outside_s")
@@ -42,12 +41,12 @@ def blocks(made: Comparison) -> list[Block]:
 
 
 def _completed(made: Comparison, task: str | None) -> Row:
-    return Row("completed", [f"{made.success_rate(backend, task):.0%}" for backend in made.backends])
+    return Row("completed", [percent(made.success_rate(backend, task)) for backend in made.backends])
 
 
 def _measured(made: Comparison, task: str | None) -> list[Row]:
     scores = [] if task is not None else [f"score_{name}" for name in made.scores]
-    shown = [name for name in _LABELS if name not in _IF_ANY or any(any(made.values(one, task, name)) for one in made.backends)]
+    shown = [name for name in LABELS if name not in _IF_ANY or any(any(made.values(one, task, name)) for one in made.backends)]
     rows = [_row(made, task, name) for name in [*shown, *scores]]
     if len(made.runs) > len(made.backends):
         rows.insert(
@@ -62,7 +61,7 @@ def _spread(values: Sequence[float]) -> str:
 
 def _row(made: Comparison, task: str | None, name: str) -> Row:
     differences = [made.difference(backend, task, name) for backend in made.backends[1:]]
-    label = _LABELS.get(name) or name.replace("_", " ", 1)
+    label = LABELS.get(name) or name.replace("_", " ", 1)
     return Row(
         label, [metric(made.middle(backend, task, name), name) for backend in made.backends], [difference(one, name) for one in differences]
     )
@@ -90,7 +89,7 @@ def _agreed(made: Comparison, task: str | None) -> list[Row]:
         rows.append(Row("alike, 0 to 1", ["", *("–" if one is None else number(one.similarity, 2) for one in found)]))
     if any(one is not None and one.structured_equal is not None for one in found):
         shares = [None if one is None or one.structured_equal is None else one.structured_equal for one in found]
-        rows.append(Row("same structure", ["", *("–" if share is None else f"{share:.0%}" for share in shares)]))
+        rows.append(Row("same structure", ["", *map(percent, shares)]))
     return rows
 
 
@@ -113,6 +112,11 @@ def where(run: ComparedRun, count: int, rows: int) -> str:
 def number(value: float | None, places: int = 0) -> str:
     """A number; what is not known is a dash, never 0."""
     return "–" if value is None else f"{value:,.{places}f}"
+
+
+def percent(value: float | None) -> str:
+    """A part of all in percent."""
+    return "–" if value is None else f"{value:.0%}"
 
 
 def seconds(value: float | None) -> str:

@@ -22,7 +22,7 @@ from unified_agents.sheet import errors as found_errors
 from unified_agents.terminal import clean
 
 if TYPE_CHECKING:
-    from unified_agents.comparison import Comparison
+    from unified_agents.comparison import ComparedRun, Comparison
 
 
 def compare(
@@ -48,25 +48,43 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Run the same team on several backends, in turns, and put them side by side."""
-    from unified_agents.compare import compare_backends
+    from unified_agents.compare import compare_backends, put_together
     from unified_agents.report import check_page
 
     given = pairs(inputs or (), "-i")
     if html is not None:
         apart("--html", html, [file, inputs_file, record, replay])
         check_page(html)
-    board = TerminalBoard(quiet=quiet, timed=False)
-    made = compare_backends(
-        file, [name.strip() for name in backends.split(",") if name.strip()], inputs=[{**row, **given} for row in _rows(inputs_file)], repeat=repeat,
-        record=record, replay=replay, strict=strict, settings=pairs(settings or (), "--set"), allow_imports=allow_import or (),
-        reviewer=terminal_reviewer(board), progress=board,
-    )  # fmt: skip
+    board, names = TerminalBoard(quiet=quiet, timed=False), [name.strip() for name in backends.split(",") if name.strip()]
+    ended: list[ComparedRun] = []
+    try:
+        made = compare_backends(
+            file, names, inputs=[{**row, **given} for row in _rows(inputs_file)], repeat=repeat, record=record, replay=replay, strict=strict,
+            settings=pairs(settings or (), "--set"), allow_imports=allow_import or (), reviewer=terminal_reviewer(board), progress=board,
+            on_run=ended.append,
+        )  # fmt: skip
+    except KeyboardInterrupt:  # what was run and paid for is not lost
+        _tell(put_together(names, ended), as_json=as_json, html=html)
+        raise
+    _tell(made, as_json=as_json, html=html)
+    raise typer.Exit(_exit_code(made))
+
+
+def _tell(made: Comparison, *, as_json: bool, html: Path | None) -> None:
     if as_json:
         print_json(made.to_dict())
-    else:
+    elif made.runs:
         show(made, document())
     if html is not None:
         _write(made, html)
+
+
+def _exit_code(made: Comparison) -> int:
+    """3 when a backend could not begin; 1 when no run was completed; a run that failed beside others is what a comparison tells."""
+    statuses = {run.status for run in made.runs}
+    if "refused" in statuses:
+        return 3
+    return 0 if "completed" in statuses else 1
 
 
 def _write(made: Comparison, html: Path) -> None:

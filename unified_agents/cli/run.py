@@ -43,6 +43,7 @@ HtmlFile = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="W
 Strict = Annotated[
     bool, typer.Option("--strict/--no-strict", help="Refuse a team that uses what the backend cannot do, or run without it.")
 ]
+_STOPPED = {"error": {"type": "RunCancelledError", "message": "interrupted before the run began", "problems": []}}
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 
@@ -175,8 +176,8 @@ def run_shown(work: Callable[[Shown], Coroutine[Any, Any, RunResult]], *, as_jso
             with shown.live:
                 result = engine().run(work(shown))
         except KeyboardInterrupt:
-            if as_json and shown.cancelled:
-                print_json(shown.cancelled[0].model_dump(mode="json"))
+            if as_json:
+                print_json(shown.cancelled[0].model_dump(mode="json") if shown.cancelled else _STOPPED)
             if (said := _how_to_resume(shown)) is not None:
                 typer.echo(said, err=True)
             raise

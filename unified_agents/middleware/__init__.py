@@ -29,13 +29,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from unified_agents.chat_models import ChatRequest, ChatResponse
 from unified_agents.events import Event, ignore
 from unified_agents.spec import CircuitBreakerSpec, ResilienceSpec, RetrySpec, TokenWindowSpec
 
 if TYPE_CHECKING:
+    from unified_agents.circuit_breaker import CircuitBreaker
     from unified_agents.spending import Spending
 
 CallNext = Callable[[ChatRequest], Awaitable[ChatResponse]]
@@ -66,6 +67,7 @@ def default_middleware(
     extra: Sequence[Middleware] = (),
     emit: Callable[[Event], None] = ignore,
     around_attempt: Sequence[Middleware] = (),
+    breakers: dict[Any, CircuitBreaker] | None = None,
 ) -> list[Middleware]:
     """The layers every model call passes, outermost first.
 
@@ -76,6 +78,7 @@ def default_middleware(
         extra: the user's own layers.
         emit: is told of retries, waits, replaced models and breaker transitions.
         around_attempt: layers around each attempt, its timeout included.
+        breakers: where the circuit breakers are kept; absent: the process's, so that all runs learn of a dead model from one.
     """
     from unified_agents.middleware.budget import Budget  # they need CallNext from here
     from unified_agents.middleware.circuit_breaker import CircuitBreaking
@@ -88,7 +91,7 @@ def default_middleware(
     settings = resilience or ResilienceSpec()
     retry, breaker = settings.retry or RetrySpec(), settings.circuit_breaker or CircuitBreakerSpec()
     window = TokenWindow(token_window or TokenWindowSpec(), emit)
-    breaking = CircuitBreaking(breaker, emit)
+    breaking = CircuitBreaking(breaker, emit, breakers)
     budget = [Budget(spending, emit)] if spending is not None and spending.limited else []
     return [
         *extra,

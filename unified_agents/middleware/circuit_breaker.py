@@ -1,10 +1,11 @@
-"""CircuitBreaking: a model that keeps failing is left alone for a while. One breaker for each address, model and key of the process."""
+"""CircuitBreaking: a model that keeps failing is left alone for a while. One breaker for each address, model and key of the process, or of `breakers`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from unified_agents.chat_models import ChatRequest, ChatResponse
 from unified_agents.chat_models.providers import ModelConfig
@@ -25,6 +26,7 @@ class CircuitBreaking:
 
     settings: CircuitBreakerSpec = field(default_factory=CircuitBreakerSpec)
     emit: Callable[[Event], None] = ignore
+    breakers: dict[Any, CircuitBreaker] | None = None
 
     async def __call__(self, request: ChatRequest, call_next: CallNext) -> ChatResponse:
         """The answer.
@@ -57,7 +59,7 @@ class CircuitBreaking:
     def breaker(self, model: ModelConfig) -> CircuitBreaker:
         """The breaker of a model, address and key; with other settings it is another one."""
         key = ("circuit", *model.identity, self.settings)
-        breakers = shared()
+        breakers = shared() if self.breakers is None else self.breakers
         if key not in breakers:
             breakers[key] = CircuitBreaker(
                 self.settings.failure_threshold,

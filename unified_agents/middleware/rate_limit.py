@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from aiolimiter import AsyncLimiter
@@ -21,6 +21,7 @@ from unified_agents.middleware.retry import LONGEST_PAUSE
 from unified_agents.spec import RateLimitSpec
 
 _WORTH_SAYING = 0.5  # seconds
+_LOOK_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class RateLimit:
         Raises:
             RateLimitError: the provider's pause is longer than the task's time.
         """
-        gate = _gate(request)
+        gate = _gate(request.model)
         self.check(request.model)
         async with gate.slots:
             reserved = await gate.passed(request, self.emit, self.check)
@@ -56,11 +57,17 @@ class RateLimit:
             return response
 
 
-def _gate(request: ChatRequest) -> Gate:
-    key = ("gate", *request.model.identity, request.model.rate_limit)
+async def rested(models: Iterable[ModelConfig]) -> None:
+    """Wait until no earlier run has left these models with less than their whole rate limit; on the engine's loop."""
+    for model in models:
+        await _gate(model).rested()
+
+
+def _gate(model: ModelConfig) -> Gate:
+    key = ("gate", *model.identity, model.rate_limit)
     gates = shared()
     if key not in gates:
-        gates[key] = Gate(request.model.rate_limit or RateLimitSpec())
+        gates[key] = Gate(model.rate_limit or RateLimitSpec())
     found: Gate = gates[key]
     return found
 
@@ -118,6 +125,13 @@ class Gate:
             emit(_waited(request, seconds, "is rate limited"))
             await clock().sleep(seconds)
 
+    async def rested(self) -> None:
+        """Wait until it is as if nothing had been asked for a while."""
+        for limiter, all_of_it in ((self._requests, self.limits.requests_per_minute), (self._tokens, self.limits.tokens_per_minute)):
+            while limiter is not None and not limiter.has_capacity(all_of_it or 0):  # it fills as time passes, which no event tells
+                await clock().sleep(_LOOK_SECONDS)
+        await clock().sleep(max(0.0, self._paused_until - clock().now()))
+
     def correct(self, reserved: float, usage: Usage) -> None:
         """Give back what was reserved and not used, or take what was used beyond it."""
         if self._tokens is not None and usage.input_tokens is not None and usage.output_tokens is not None:
@@ -157,6 +171,10 @@ class TokenBucket:
         """Give back tokens, or take more (negative); the level may fall below zero, and then the next ones wait longer."""
         self._level = min(self._capacity, self._fill() + amount)
         self._changed.set()  # whoever waits may wait less now
+
+    def has_capacity(self, amount: float) -> bool:
+        """Whether there are so many tokens now."""
+        return self._fill() >= amount - 1e-9
 
     def _fill(self) -> float:
         now = clock().now()

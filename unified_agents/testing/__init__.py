@@ -22,7 +22,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -60,7 +60,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it reached the server. Times are seconds on the monotonic clock; `ended` is when the reply was sent."""
+    """One request as it reached the server. Times are seconds on the monotonic clock; `ended` is when the reply was sent, `status` what it said."""
 
     body: Mapping[str, Any]
     headers: Mapping[str, str]
@@ -68,6 +68,7 @@ class Request:
     query: str
     started: float
     ended: float
+    status: int = 200
 
     @property
     def messages(self) -> list[Mapping[str, Any]]:
@@ -177,11 +178,11 @@ class ScriptedServer:
         if reply is None:
             self.unscripted.append(_text(body)[-200:])
             reply = Reply(status=400, body={"error": {"message": "unscripted request"}})
-        record = Request(body, request.headers.copy(), request.path, request.query_string, started, float("inf"))
+        record = Request(body, request.headers.copy(), request.path, request.query_string, started, float("inf"), reply.status)
         self.requests.append(record)
         position = len(self.requests) - 1
         await asyncio.sleep(reply.delay)
-        self.requests[position] = Request(body, record.headers, record.path, record.query, started, time.monotonic())
+        self.requests[position] = replace(record, ended=time.monotonic())
         if reply.drop:
             assert request.transport is not None
             request.transport.close()

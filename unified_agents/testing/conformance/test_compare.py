@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import pytest
 from unified_agents import AgentSpec, RunResult, ScriptedModel, SpecError, TaskSpec, TeamSpec, compare_backends, run_team
 from unified_agents.comparison import ComparedRun
 from unified_agents.errors import MissingRecordError, ModelError
-from unified_agents.events import ModelCalled, TextStreamed
-from unified_agents.registry import names
-from unified_agents.testing import Reply, ScriptedServer, call
+from unified_agents.events import TextStreamed
+from unified_agents.registry import get_backend, names
+from unified_agents.testing import Reply, Request, ScriptedServer, call
 
 FILE = "answers.json"
 
@@ -25,9 +26,9 @@ def look(q: str) -> str:
     return f"FOUND {q}"
 
 
-def team(model: Any, **fields: Any) -> TeamSpec:
+def team(model: Any, tool: Callable[[str], str] = look, **fields: Any) -> TeamSpec:
     """Two tasks: a tool, then a delegation."""
-    ann = AgentSpec(name="ann", role="Worker", tools=[look])
+    ann = AgentSpec(name="ann", role="Worker", tools=[tool])
     boss = AgentSpec(name="boss", role="Boss", delegates_to=["ann"])
     one = TaskSpec(name="one", description="ONE {x}", agent=ann)
     two = TaskSpec(name="two", description="TWO {x}", agent=boss, context=["one"])
@@ -135,15 +136,77 @@ def test_a_replay_streams_its_text(server: ScriptedServer, backend: str) -> None
 
 
 def test_the_numbers_are_the_servers(server: ScriptedServer, backend: str) -> None:
-    """Requests, tokens and retries of every run and task are what the server counted; failed attempts are requests without tokens."""
-    server.reply("HANDED", "helped", forever=True).reply("TWO", Reply(status=500), "second", "second", "second", "second")
-    server.reply("ONE", *["first"] * 4)
-    made = compare_backends(team(server.model()), [another(backend), backend], repeat=2)
-    assert sum(run.result.usage.model_calls for run in made.runs if run.result) == len(server.requests) == 9
-    assert sum(run.result.usage.input_tokens or 0 for run in made.runs if run.result) == 7 * 8
-    assert sum(sum(made.values(name, "two", "retries")) for name in made.backends) == 1
-    assert sum(sum(made.values(name, "two", "requests")) for name in made.backends) == 5
-    assert sum(isinstance(event, ModelCalled) for run in made.runs for event in run.events) == 9
+    """Each number of each backend's task is what the server counted while that backend ran; failed attempts are requests without tokens."""
+    both, asked = [another(backend), backend], [0]
+    usage = {"ONE": (100, 10), "TWO": (1000, 7), "HANDED": (10_000, 3)}
+    said = {word: {"prompt_tokens": taken, "completion_tokens": given, "total_tokens": 0} for word, (taken, given) in usage.items()}
+    helped = [call("delegate_work_to_coworker", {"task": "HANDED", "coworker": "ann"}, "d")]
+    looked = [call("look", {"q": "x"}, "l")]
+    server.reply("HANDED", Reply(text="helped", usage=said["HANDED"]), forever=True)
+    server.reply("TWO", Reply(status=500), Reply(text="second", usage=said["TWO"]))
+    server.reply("TWO", Reply(tool_calls=helped, usage=said["TWO"]), Reply(text="second", usage=said["TWO"]))
+    server.reply("ONE", Reply(text="first", usage=said["ONE"]))
+    server.reply("ONE", Reply(tool_calls=looked, usage=said["ONE"]), Reply(text="first", usage=said["ONE"]))
+    spec = team(server.model(), prices={"openai/scripted": {"input_per_million": 0.15, "output_per_million": 0.6}})
+    made = compare_backends(spec, both, on_run=lambda _run: asked.append(len(server.requests)))
+    seen = {name: server.requests[asked[n] : asked[n + 1]] for n, name in enumerate(both)}
+    assert (asked[-1], [len(seen[name]) for name in both]) == (len(server.requests), [3, 5])
+    for name in both:
+        for task, words in (("one", ("ONE",)), ("two", ("TWO", "HANDED"))):
+            own = [(word, request) for request in seen[name] for word in words if _opened(request, word)]
+            paid = [usage[word] for word, request in own if request.status == 200]
+            taken, given = sum(one for one, _ in paid), sum(one for _, one in paid)
+            cost = (taken * 0.15 + given * 0.6) / 1e6
+            found = [made.values(name, task, metric) for metric in ("requests", "input_tokens", "output_tokens", "retries", "tool_calls")]
+            assert found == [[len(own)], [taken], [given], [len(own) - len(paid)], [float(name == both[1])]], (name, task)
+            assert made.values(name, task, "cost_usd") == [pytest.approx(cost)]
+    assert [len(made.values(name, None, "requests")) for name in both] == [1, 1]
+
+
+def _opened(request: Request, word: str) -> bool:
+    """Whether a request is of the conversation that began with a word."""
+    return word in next(str(message["content"]) for message in request.messages if message["role"] == "user")
+
+
+def test_the_backends_take_turns(server: ScriptedServer, backend: str) -> None:
+    """Row by row, another one first each time."""
+    both, seen = [another(backend), backend], list[tuple[int, int, str]]()
+    server.reply("ONE", "first", forever=True).reply("TWO", "second", forever=True)
+    rows = [{"x": "a"}, {"x": "b"}, {"x": "c"}]
+    compare_backends(team(server.model()), both, inputs=rows, repeat=2, on_run=lambda run: seen.append((run.repeat, run.row, run.backend)))
+    turns = [both, both[::-1]] * 3
+    assert seen == [(n // 3, n % 3, name) for n, turn in enumerate(turns) for name in turn]
+
+
+def test_seconds_outside_of_models(server: ScriptedServer, backend: str) -> None:
+    """What a tool takes counts as outside, what a model takes does not; from and to are the shortest and the longest run."""
+
+    def slow(q: str) -> str:
+        """Takes its time."""
+        time.sleep(0.3)
+        return q
+
+    for _ in range(4):
+        server.reply("ONE", Reply(tool_calls=[call("slow", {"q": "x"}, "l")], delay=0.4), "first")
+    server.reply("TWO", "second", forever=True)
+    made = compare_backends(team(server.model(), slow), [another(backend), backend], repeat=2)
+    for row in made.rows()[::2]:
+        runs = [run.tasks["one"].duration_s or 0.0 for run in made.of(row["backend"])]
+        assert 0.3 <= row["outside_s"] <= row["duration_s"] - 0.4
+        assert (row["duration_s_min"], row["duration_s_max"]) == (min(runs), max(runs))
+
+
+def test_structured_outputs_are_compared_by_what_they_say(server: ScriptedServer, backend: str) -> None:
+    """The same structure in other words is the same; another one is not."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    agent = AgentSpec(name="a", role="R")
+    spec = TeamSpec(
+        name="s", models={"default": server.model()}, tasks=[TaskSpec(name="t", description="DO", agent=agent, output_schema=schema)]
+    )
+    server.reply("DO", '{"n": 1}', '{ "n" : 1 }', '{"n": 1}', '{"n": 2}')
+    made = compare_backends(spec, [another(backend), backend], repeat=2)
+    row = made.rows()[1]
+    assert (row["outputs_equal"], row["structured_equal"], made.equal) == (0.0, 0.5, False)
 
 
 def test_backends_on_identical_answers(server: ScriptedServer, backend: str) -> None:
@@ -219,6 +282,61 @@ def test_runs_begin_from_a_clean_state(server: ScriptedServer, backend: str) -> 
     compare_backends(team(server.model(), memory=True), [another(backend), backend], repeat=2)
     assert not server.asked("What the team remembers")
     assert not Path(".unified_agents").exists()
+
+
+def test_no_run_meets_what_another_one_left_of_the_models(server: ScriptedServer, backend: str) -> None:
+    """Neither an open circuit nor a rate limit that is used up: the second run waits for nothing."""
+    used = {"prompt_tokens": 1100, "completion_tokens": 300, "total_tokens": 1400}
+    server.reply("ONE bad", Reply(status=500), forever=True)
+    server.reply("ONE", Reply(text="first", usage=used), forever=True).reply("TWO", "second", forever=True)
+    model = server.model(rate_limit={"tokens_per_minute": 3000})
+    opens = {"circuit_breaker": {"failure_threshold": 1, "failure_rate": 0.1, "recovery_time": 300}, "retry": {"max_attempts": 1}}
+    made = compare_backends(team(model, resilience=opens), [another(backend), backend], inputs={"x": "bad"})
+    assert [run.error is not None and "HTTP 500" in run.error for run in made.runs] == [True, True]
+    made = compare_backends(team(model), [another(backend), backend], repeat=2)
+    assert [event for run in made.runs for event in run.events if event.type == "CallWaited"] == []
+
+
+def test_no_other_backend_takes_over(server: ScriptedServer, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken backend is a row that failed, whatever the file says of a fallback."""
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("broken framework")
+
+    monkeypatch.setattr(type(get_backend(backend).adapter), "build", broken)
+    made = compare_backends(team(server.model(), fallback_backend=another(backend)), [backend])
+    assert [(run.status, server.requests) for run in made.runs] == [("failed", [])]
+    assert "broken framework" in str(made.runs[0].error)
+
+
+def test_a_row_that_leads_outside_is_told_before_the_first_run(server: ScriptedServer, backend: str) -> None:
+    """What only the inputs make wrong, in any row."""
+    task = TaskSpec(name="one", description="ONE", agent=AgentSpec(name="a", role="R"), output_file="{x}.txt")
+    spec = TeamSpec(name="files", inputs={"x": "a"}, tasks=[task], models={"default": server.model()})
+    with pytest.raises(SpecError, match=r"inputs\[1\]: tasks.one.output_file becomes '../evil.txt'"):
+        compare_backends(spec, [backend], inputs=[{"x": "fine"}, {"x": "../evil"}])
+    assert server.requests == []
+
+
+def test_runs_are_kept_when_the_team_goes_wrong_meanwhile(server: ScriptedServer, backend: str) -> None:
+    """Somebody damages the file between two runs: those are failures, and what was run stands."""
+    path = Path("team.yaml")
+    models = f"{{default: {{model: openai/x, base_url: '{server.base_url}', api_key: k}}}}"
+    text = f"name: x\nmodels: {models}\nagents: {{a: {{role: R}}}}\ntasks: {{t: {{description: DO, agent: a}}}}\n"
+    path.write_text(text)
+    server.reply("DO", "done", forever=True)
+    made = compare_backends(path, [backend], repeat=2, on_run=lambda _run: path.write_text("tasks: 5"))  # type: ignore[arg-type]
+    assert [run.status for run in made.runs] == ["completed", "failed"]
+    assert str(made.runs[1].error).startswith("SpecError: ")
+
+
+def test_a_row_that_is_not_there(server: ScriptedServer, backend: str) -> None:
+    """Prompts of a row that was never run are an error, not nothing."""
+    server.reply("ONE", "first", forever=True).reply("TWO", "second", forever=True)
+    made = compare_backends(team(server.model()), [backend])
+    assert made.prompts("one", 0)
+    with pytest.raises(ValueError, match="found row 1, expected one of the 1 rows"):
+        made.prompts("one", 1)
 
 
 @pytest.mark.parametrize(

@@ -282,6 +282,9 @@ class Run:
                     left = self._left(left)
                     self._say_replaced(backend, other, error, left)
                     backend = other
+            over = self.spending.overspent()
+            if over is not None and all(outcome.error is None for outcome in self.builder.outcomes.values()):
+                raise over
         finally:
             await toolbox.close()
 

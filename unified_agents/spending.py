@@ -125,6 +125,17 @@ class Spending:
         self.spent += used
         self._changed.set()
 
+    def overspent(self) -> BudgetExceededError | None:
+        """What is wrong when calls took more than they were to take at most, so that more is spent than the budget allows."""
+        kind = self._over(self.spent)
+        if kind is None:
+            return None
+        limit, spent = getattr(self.limits, kind), getattr(self.spent, kind)
+        return BudgetExceededError(
+            f"budget.{kind} is {_shown(limit)}, and {_shown(spent)} are spent: a call took more than it was expected to take at most; "
+            f"allow at least budget: {{{kind}: {_rounded_up(spent)}}}; what was completed is kept"
+        )
+
     def _check(self, need: Spent, model: str) -> None:
         over = "seconds" if self.left() <= 0 else self._over(self.spent + need)
         if over:

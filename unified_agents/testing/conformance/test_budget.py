@@ -128,6 +128,30 @@ def test_the_bound_is_not_below_what_the_provider_counts(server: ScriptedServer,
     assert "5,000 of it spent" in str(error)
 
 
+@pytest.mark.parametrize("budget", [{"tokens": 4500}, {"usd": 0.01}])
+def test_it_is_checked_after_the_last_call_too(server: ScriptedServer, backend: str, budget: Any) -> None:
+    """A last call that takes more than the budget fails the run; its answer is kept, and with a larger budget nothing is asked again."""
+    price = {"openai/scripted": {"input_per_million": 10.0, "output_per_million": 10.0}}
+    server.reply("MARK", Reply(text="paid", usage={"prompt_tokens": 4000, "completion_tokens": 1000}), forever=True)
+    kind, model = next(iter(budget)), server.model(max_tokens=10)
+
+    def spec(budget: Any) -> TeamSpec:
+        return TeamSpec(models={"default": model}, tasks=chain_of("one"), budget=budget, prices=price)
+
+    with pytest.raises(BudgetExceededError) as caught:
+        run_team(spec(budget), backend=backend, run_id="over")
+    result = caught.value.result
+    assert result is not None
+    assert (result.status, states(result), result.tasks["one"].output) == ("failed", {"one": "completed"}, "paid")
+    least = str(caught.value).split(f"{kind}: ")[1].split("}")[0]
+    assert "a call took more than it was expected to take at most" in str(caught.value)
+    with pytest.raises(BudgetExceededError):
+        resume_run("over", team=spec(budget))
+    after = resume_run("over", team=spec({kind: float(least) if kind == "usd" else int(least)}))
+    assert (after.status, after.output, len(server.requests)) == ("completed", "paid", 1)
+    assert run_team(spec({kind: 10_000}), backend=backend).status == "completed"
+
+
 @pytest.mark.parametrize(("usage", "requests"), [(None, 2), ({"prompt_tokens": 7, "completion_tokens": 3}, 3)])
 def test_unreported_usage_counts_as_what_it_may_have_been(server: ScriptedServer, backend: str, usage: Any, requests: int) -> None:
     """Without usage from the provider the estimate counts against the budget; with it, what was reported."""

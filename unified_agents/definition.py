@@ -11,18 +11,44 @@ from typing import Any
 from unified_agents.answers import json_schema, structure
 from unified_agents.errors import Problem, SpecError
 from unified_agents.journal import RunRecord
-from unified_agents.plan import Plan
+from unified_agents.plan import Plan, Step
 from unified_agents.preparation import Options, Prepared
 from unified_agents.reading import ReadError, read_text
 from unified_agents.recorded import digest
 from unified_agents.result import RunResult, TaskResult
-from unified_agents.spec import TeamSpec
+from unified_agents.spec import AgentSpec, TeamSpec, ToolSpec
 from unified_agents.texts import as_text
 
 
 def definitions(plan: Plan) -> dict[str, str]:
-    """A digest of each task as it would run: its own fields and those of whoever works on it."""
-    return {step.name: digest([_plain(step.task), *(_plain(member.agent) for member in step.members)]) for step in plan.steps}
+    """A digest of each task as it would run: its own fields, what it waits for and sees, all who may work on it, and their tools."""
+    return {step.name: digest(_made_of(plan, step)) for step in plan.steps}
+
+
+def _made_of(plan: Plan, step: Step) -> list[Any]:
+    people = _people(plan, step)
+    named = {tool for agent in people for tool in agent.tools if isinstance(tool, str) and tool in plan.team.tools}
+    tools = [_tool(plan.team.tools[name]) for name in sorted(named)]
+    return [_plain(step.task), step.waits, step.context, step.delegate, [_plain(agent) for agent in people], tools]
+
+
+def _people(plan: Plan, step: Step) -> list[AgentSpec]:
+    """Whose task it is, then all to whom it may be delegated or handed on, each once."""
+    found = {member.name: member.agent for member in step.members}
+    left = list(step.members)
+    while left:
+        member = left.pop(0)
+        for name in (*step.coworkers(member), *([member.agent.fallback] if member.agent.fallback else [])):
+            if name not in found and name in plan.members:
+                left.append(plan.members[name])
+                found[name] = plan.members[name].agent
+    return list(found.values())
+
+
+def _tool(tool: ToolSpec) -> list[Any]:
+    """What a tool is, without `with` and what an MCP server is given: those may be secrets, which change without changing the task."""
+    server = (tool.mcp.command, tool.mcp.args, tool.mcp.url) if tool.mcp else None
+    return [tool.name, _named(tool.python), server, tool.description, tool.requires_confirmation, tool.side_effects]
 
 
 def _plain(spec: Any) -> dict[str, Any]:
@@ -98,7 +124,7 @@ def _absolute(path: Any) -> str | None:
     return None if path is None else str(Path(path).absolute())
 
 
-def recalled_options(options: Options, record: RunRecord, *, accept_changes: bool) -> Options:
+def recalled_options(options: Options, record: RunRecord, *, accept_changes: bool, strict: bool | None) -> Options:
     """What was said when the run began, and what is said now.
 
     Raises:
@@ -113,7 +139,7 @@ def recalled_options(options: Options, record: RunRecord, *, accept_changes: boo
         inputs=made["inputs"],
         settings={**made["settings"], **options.settings},
         allow_imports=[*made["allow_imports"], *options.allow_imports],
-        strict=options.strict and made.get("strict", True),
+        strict=made.get("strict", True) if strict is None else strict,
         record=made.get("record"),
         replay=made.get("replay"),
         resumed=True,

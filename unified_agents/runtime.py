@@ -82,7 +82,7 @@ async def start(team: Team, options: Options, on_event: Listener | None, run_id:
 
 def resume_run(
     run_id: str, *, team: Team | None = None, backend: str | None = None, models: Models | None = None, tools: Mapping[str, Any] | None = None,
-    reviewer: Reviewer | None = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None, strict: bool = True,
+    reviewer: Reviewer | None = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None, strict: bool | None = None,
     journal: str = JournalSpec().store, accept_changes: bool = False, repeat_unfinished: bool = False,
     finished: Mapping[str, str] | None = None, progress: bool | None = None,
 ) -> RunResult:  # fmt: skip
@@ -97,9 +97,9 @@ def resume_run(
         reviewer: likewise.
         middleware: likewise.
         on_event: likewise.
-        strict: likewise.
+        strict: as for `run_team`; absent: as when the run began.
         journal: where the run is recorded.
-        accept_changes: go on although tasks are not what they were when the run began.
+        accept_changes: go on although tasks are not what they were when the run began, or models, tools and middleware that were given then are not given.
         repeat_unfinished: call tools with side effects again, although they may have done their work before the run stopped.
         finished: results of such calls that did do their work, by the keys that UnfinishedCallError names.
         progress: as for `run_team`.
@@ -111,21 +111,21 @@ def resume_run(
         UnfinishedCallError: a tool with side effects may have done its work.
         JournalError, BackendUnavailableError, UnsupportedFeatureError, RunError: as for `run_team`.
     """
-    options = Options(backend, None, models or {}, tools or {}, reviewer, middleware, strict)
-    how = Resuming(team, journal, accept_changes, repeat_unfinished, finished or {})
+    options = Options(backend, None, models or {}, tools or {}, reviewer, middleware)
+    how = Resuming(team, journal, accept_changes, repeat_unfinished, finished or {}, strict)
     with listening(on_event, progress) as listener:
         return engine().run(resume(run_id, how, options, listener))
 
 
 async def resume_run_async(
     run_id: str, *, team: Team | None = None, backend: str | None = None, models: Models | None = None, tools: Mapping[str, Any] | None = None,
-    reviewer: Reviewer | None = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None, strict: bool = True,
+    reviewer: Reviewer | None = None, middleware: Sequence[Middleware] = (), on_event: Listener | None = None, strict: bool | None = None,
     journal: str = JournalSpec().store, accept_changes: bool = False, repeat_unfinished: bool = False,
     finished: Mapping[str, str] | None = None, progress: bool | None = None,
 ) -> RunResult:  # fmt: skip
     """As `resume_run`, awaited; cancelling it cancels the run."""
-    options = Options(backend, None, models or {}, tools or {}, reviewer, middleware, strict)
-    how = Resuming(team, journal, accept_changes, repeat_unfinished, finished or {})
+    options = Options(backend, None, models or {}, tools or {}, reviewer, middleware)
+    how = Resuming(team, journal, accept_changes, repeat_unfinished, finished or {}, strict)
     with listening(on_event, progress) as listener:
         return await engine().call_to_its_end(resume(run_id, how, options, listener), _ENDING_SECONDS)
 
@@ -139,6 +139,7 @@ class Resuming:
     accept_changes: bool = False
     repeat_unfinished: bool = False
     finished: Mapping[str, str] = field(default_factory=dict)
+    strict: bool | None = None
 
 
 async def resume(
@@ -154,7 +155,7 @@ async def resume(
             return stored_result(record, how.team)
         before = Before(await in_thread(lambda: journal.events(run_id), "unified-agents-journal"), how.repeat_unfinished, how.finished)
         given = replace(
-            recalled_options(options, record, accept_changes=how.accept_changes),
+            recalled_options(options, record, accept_changes=how.accept_changes, strict=how.strict),
             backend=options.backend or before.backend or record.backend,
         )
         prepared = await in_thread(lambda: prepare(how.team or source_of(record), given), "unified-agents-prepare")

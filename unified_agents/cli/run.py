@@ -95,6 +95,7 @@ class Shown:
         self.journal = "sqlite:///runs.db"
         self.cancelled: list[RunResult] = []
         self.resumable: str | None = None
+        self.began = False
 
     def reviewing(self, options: Options) -> Options:
         """The options with the person at the terminal as reviewer."""
@@ -103,7 +104,7 @@ class Shown:
     def listen(self, event: Event) -> None:
         """Take one event."""
         if isinstance(event, (RunStarted, RunResumed)):
-            self.resumable = event.run_id if event.resumable else None
+            self.began, self.resumable = True, event.run_id if event.resumable else None
         elif isinstance(event, JournalUnavailable):
             self.resumable = None
         self._events.write(event)
@@ -111,7 +112,7 @@ class Shown:
 
 
 def apart(option: str, path: Path, others: Iterable[Path | None]) -> None:
-    """See that what is written does not go over what the run reads or writes itself.
+    """See that what is written does not go over what the run reads or writes itself, nor over a journal or memory.
 
     Raises:
         SpecError: it would.
@@ -120,6 +121,13 @@ def apart(option: str, path: Path, others: Iterable[Path | None]) -> None:
     for one in others:
         if one is not None and (one.resolve() == path.resolve() or (one.exists() and path.exists() and one.samefile(path))):
             raise SpecError([Problem(option, f"{path} is a file of the run itself: name another one")], "the arguments")
+    if path.is_file() and _begins_with(path, b"SQLite format 3\0"):
+        raise SpecError([Problem(option, f"{path} is a database, such as a journal: name another file")], "the arguments")
+
+
+def _begins_with(path: Path, mark: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(mark)) == mark
 
 
 class EventsTo:

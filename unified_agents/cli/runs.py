@@ -14,7 +14,7 @@ from rich.table import Table
 
 from unified_agents.cli.output import print_json, print_table
 from unified_agents.cli.resume import RunId, Store
-from unified_agents.cli.run import AsJson, HtmlFile
+from unified_agents.cli.run import AsJson, HtmlFile, apart
 from unified_agents.errors import Problem, SpecError
 from unified_agents.events import BackendReplaced, Event, RunResumed, RunStarted, TaskCompleted, TaskFailed, TaskStarted
 from unified_agents.terminal import clean
@@ -76,6 +76,7 @@ def show(run_id: RunId, as_json: AsJson = False, html: HtmlFile = None, journal:
     if html is not None:
         from unified_agents.report import run_page, write_page
 
+        apart("--html", html, [])
         write_page(run_page(record, events), html)
     if as_json:
         print_json({**record.to_dict(), "result": record.result, "events": [event.to_dict() for event in events]})

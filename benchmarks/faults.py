@@ -20,7 +20,7 @@ from unified_agents.chat_models.providers import ModelConfig
 from unified_agents.clock import clock
 from unified_agents.engine import engine
 from unified_agents.errors import InternalServerError, ModelError
-from unified_agents.events import CircuitChanged, Event
+from unified_agents.events import CircuitOpened, Event
 from unified_agents.middleware import CallNext, chain, default_middleware
 from unified_agents.middleware.retry import Retry
 from unified_agents.middleware.timeout import Timeout
@@ -58,7 +58,7 @@ class World:
 
     def listen(self, event: Event) -> None:
         """Count openings."""
-        self.opened += isinstance(event, CircuitChanged) and event.state == "open"
+        self.opened += isinstance(event, CircuitOpened)
 
 
 @dataclass

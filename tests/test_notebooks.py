@@ -94,11 +94,33 @@ def test_there_are_five() -> None:
     assert len(NOTEBOOKS) == 5
 
 
+SAID = {
+    "01": ("a Crew: True", "a group chat: True"),
+    "02": ("all outputs equal: True",),
+    "03": (
+        "LLM        27 requests, then RateLimitError",
+        "ManagedLLM  4 requests",
+        "Maximum number of messages 25 reached",
+        "budget.model_calls is 4",
+    ),
+    "04": ("the same requests: True", "718 -> 88 tokens"),
+    "05": ("The moon pulls the sea twice a day.", "senior: The books are in order."),
+}
+
+
+def text_of(notebook: Any) -> str:
+    """What its cells said."""
+    outputs = (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)
+    return "\n".join(output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs)
+
+
 @EACH
 def test_a_notebook_runs(path: Path, tmp_path: Path, private: Path) -> None:
-    """From a copy in an empty folder, in a kernel's running loop, without a network; it brings nothing that may not be kept."""
+    """From a copy in an empty folder, in a kernel's running loop, without a network; it says what the kept one says, and brings nothing that may not be kept."""
     copied = shutil.copy(path, tmp_path)
-    done = run(nbformat.read(copied, 4), tmp_path, private)
+    kept = nbformat.read(copied, 4)
+    done = run(kept, tmp_path, private)
+    assert [said for said in SAID[path.stem[:2]] if said not in text_of(kept) or said not in text_of(done)] == []
     assert make.complaints(done) == []
     assert not [left.name for left in tmp_path.iterdir() if left.name not in (path.name, ".unified_agents")]
 

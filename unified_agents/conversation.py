@@ -103,7 +103,7 @@ class Conversation:
             step.name,
             agent.name,
             brief.key,
-            Record(seam.recorded.tool, seam.written, seam.scope),
+            Record(seam.recorded.tool, seam.written, seam.scope, seam.hide),
         )
         guardrail = seam.guardrails.get(step.name) if brief.checked else None
         self._answers = AnswerDesk(brief.task, agent.name, self._ask_reviewer, guardrail)

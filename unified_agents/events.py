@@ -26,11 +26,16 @@ logger = logging.getLogger("unified_agents")
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One thing that happened. The run sets `seq`, which counts its events from 1 (through all resumes), `time` (UTC) and `run_id`."""
+    """One thing that happened. The run sets `seq`, which counts its events from 1 (through all resumes), `time` (UTC) and `run_id`.
+
+    `task` and `agent` are None where it is of none.
+    """
 
     seq: int = 0
     time: datetime | None = None
     run_id: str = ""
+    task: str | None = None
+    agent: str | None = None
 
     @property
     def type(self) -> str:
@@ -269,12 +274,28 @@ class MemoryUnavailable(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CircuitChanged(Event):
-    """A model's circuit breaker changed: `state` is open (for `seconds`), half_open or closed."""
+class CircuitOpened(Event):
+    """A model keeps failing and is left alone for `seconds`."""
 
     model: str
-    state: str
     seconds: float
+    state: str = "open"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CircuitHalfOpened(Event):
+    """A model that was left alone is tried again, by one call."""
+
+    model: str
+    state: str = "half_open"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CircuitClosed(Event):
+    """A model that was left alone answers again."""
+
+    model: str
+    state: str = "closed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -606,7 +627,8 @@ def shielded(listener: Listener | None) -> Listener:
 _PAGE = """\
 # Events
 
-Made by `make docs` from `unified_agents/events.py`. How they reach you: [runs.md](runs.md). Each has `seq`, `time` (UTC) and `run_id` beside what stands here.
+Made by `make docs` from `unified_agents/events.py`. How they reach you: [runs.md](runs.md). Each has `seq`, `time` (UTC), `run_id`,
+`type`, `task` and `agent` (None where it is of none) beside what stands here.
 
 | type | says | fields |
 |---|---|---|
@@ -621,7 +643,7 @@ def page() -> str:
 
 def _own(kind: type[Event]) -> list[str]:
     shown = [one.name for one in fields(kind) if (kind, one.name) != (RunCompleted, "result")]
-    return [name for name in shown if name not in Event.__dataclass_fields__]
+    return [name for name in shown if name in kind.__annotations__]
 
 
 if __name__ == "__main__":

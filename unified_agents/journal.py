@@ -30,7 +30,7 @@ from urllib.parse import quote
 
 from unified_agents.errors import JournalError, Problem, RunBusyError, SpecError, UnknownRunError, UnrecordedRunError
 from unified_agents.events import Event, event_of
-from unified_agents.sqlite import identity, in_wal_mode, is_locked, is_no_right, reason
+from unified_agents.sqlite import identity, in_wal_mode, is_locked, is_no_right, keep_private, reason
 from unified_agents.state import in_state_place, state_folder, state_place
 
 VERSION = 1
@@ -624,8 +624,9 @@ def _connect(path: Path) -> sqlite3.Connection:
         raise _failure(path, error) from error
     try:
         _looked_at(db, path)  # before anything is changed in what may be another program's file
+        keep_private(path)
         in_wal_mode(db, _BUSY_SECONDS)
-        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA synchronous = FULL")  # else what is committed survives a kill of the process, but not the loss of power
         _migrate(db, path)
     except sqlite3.Error as error:
         db.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
 from pathlib import Path
@@ -39,6 +40,15 @@ def is_locked(error: Exception) -> bool:
 
 def _said(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
+
+
+def keep_private(path: Path) -> None:
+    """Take a store that is there already away from everybody but its owner, with what SQLite has put beside it; a file of somebody else stays as it is."""
+    for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        with contextlib.suppress(OSError):
+            mode = name.stat().st_mode & 0o777
+            if mode & 0o077:
+                name.chmod(mode & 0o700)
 
 
 def identity(path: Path | None) -> tuple[int, int] | None:

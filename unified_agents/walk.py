@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from unified_agents import prompts
 from unified_agents.chat_models import ChatModel, ChatRequest, ChatResponse, answer, monotonic
+from unified_agents.chat_models.providers import without_secrets
 from unified_agents.conversation import Brief, Conversation
 from unified_agents.deadline import Deadline
 from unified_agents.engine import begun, engine
@@ -255,6 +256,10 @@ class Seam:
     spending: Spending = field(default_factory=Spending)  # of a run with several walks, and of all that runs of a compiled team cost
     cancelled: bool = False
     _work: set[asyncio.Future[Any]] = field(default_factory=set)
+
+    def hide(self, text: str) -> str:
+        """A tool's result without the keys of the plan's models."""
+        return without_secrets(text, (model for member in self.plan.members.values() for model in member.models))
 
     def offered(self, member: Member, coworkers: Sequence[str], handle: Handle | None = None) -> tuple[Tool, ...]:
         """The tools of an agent: its own, then those to work with others (`handle` does what they are called for), then those of memory."""

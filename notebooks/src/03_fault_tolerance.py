@@ -93,8 +93,8 @@ with ScriptedServer() as server:
     print(f"{result.status}, {len(server.requests)} requests for {len(NAMES)} tasks")
 
 for event in events:
-    if event.type == "CircuitChanged":
-        print(f"circuit {event.state}", f"for {event.seconds:.1f} s" if event.seconds else "")
+    if event.type.startswith("Circuit"):
+        print(f"circuit {event.state}", f"for {event.seconds:.1f} s" if event.state == "open" else "")
 
 # %%
 _, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")
@@ -105,9 +105,9 @@ for event in events:
     if event.type == "ModelCalled":
         style = {"marker": "x", "color": "#D55E00"} if event.error else {"color": "#009E73"}
         axes.scatter(at, NAMES.index(event.task), zorder=3, **style)
-    if event.type == "CircuitChanged" and event.state == "open":
+    if event.type == "CircuitOpened":
         opened = at
-    if event.type == "CircuitChanged" and event.state == "half_open":
+    if event.type == "CircuitHalfOpened":
         axes.axvspan(opened, at, color="#E8EBEE")
 axes.set(xlabel="seconds (× failed, ● answered, grey: the circuit is open)", xlim=0)
 axes.invert_yaxis()

@@ -554,12 +554,13 @@ def test_a_used_up_quota_opens_it_at_once_for_long() -> None:
             with suppress(errors.ModelError):
                 await rig.ask(within=2)
             await asyncio.sleep(4)
-        return rig.asked("one"), rig.of("CircuitChanged")
+        return rig.asked("one"), rig.circuits()
 
     asked, changes = play(scenario)
     assert len(asked) == 2
     assert 300 <= asked[1] <= 308
-    assert [(change.state, change.seconds) for change in changes[:2]] == [("open", 300.0), ("half_open", 0.0)]
+    assert [change.state for change in changes[:2]] == ["open", "half_open"]
+    assert changes[0].seconds == 300
 
 
 def test_two_hundred_callers_at_half_open() -> None:
@@ -679,13 +680,13 @@ def test_transitions_are_events_of_the_runs_that_use_the_model() -> None:
             await other.ask("two")
         await rig.ask(within=600)
         await other.ask("two")
-        return rig.of("CircuitChanged"), other.of("CircuitChanged")
+        return rig.circuits(), other.circuits()
 
     mine, others = play(scenario)
     states = [change.state for change in mine]
     assert (states[0], states[-2:], others) == ("open", ["half_open", "closed"], [])
     assert {change.model for change in mine} == {"openai/one"}
-    assert all((change.seconds >= 9) is (change.state == "open") for change in mine)
+    assert all(change.seconds >= 9 for change in mine if change.state == "open")
 
 
 @pytest.mark.parametrize("hours", [-1, 0, 1])

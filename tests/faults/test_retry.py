@@ -315,7 +315,7 @@ def test_fifty_calls_wait_for_an_open_circuit() -> None:
         with suppress(errors.ModelError):
             await asyncio.gather(*(rig.ask(within=1) for _ in range(9)))
         rig.calls.clear()
-        up, opened = True, next(event for event in rig.of("CircuitChanged") if event.state == "open")
+        up, opened = True, rig.of("CircuitOpened")[0]
         answers = await asyncio.gather(*(rig.ask(within=600) for _ in range(50)))
         assert opened.seconds >= 9
         return len([answer for answer in answers if answer.text == "fine"]), min(rig.asked("one")) - opened.seconds
@@ -463,7 +463,7 @@ def test_transient_faults_at_scale(share: float, completed: float, factor: float
             {"retry": {"max_attempts": 10}},
         )
         good = sum(await runs(rig, 400, "one", apart=0.05))
-        return good / 400, len(rig.calls) / 2000, len(rig.of("CircuitChanged"))
+        return good / 400, len(rig.calls) / 2000, len(rig.circuits())
 
     good, calls, changes = play(scenario)
     assert good >= completed

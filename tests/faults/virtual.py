@@ -161,6 +161,10 @@ class Rig:
         """The events of one kind."""
         return [event for event in self.events if event.type == kind]
 
+    def circuits(self) -> list[Any]:
+        """What circuits did."""
+        return [event for event in self.events if event.type.startswith("Circuit")]
+
     def asked(self, name: str) -> list[float]:
         """When a model was asked."""
         return [at for at, model in self.calls if model == name]

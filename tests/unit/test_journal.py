@@ -28,6 +28,7 @@ from unified_agents.errors import JournalError, RunBusyError, UnknownRunError, U
 from unified_agents.events import Event, RunStarted, TaskStarted, ToolStarted, event_of
 from unified_agents.journal import Journal, RunJournal, open_journal
 from unified_agents.memory import AgentMemory, store_path
+from unified_agents.sqlite import keep_private
 from unified_agents.state import state_folder
 
 DEFINITION = {"source": None, "tasks": {"t": "digest"}}
@@ -621,3 +622,23 @@ def test_all_kinds_are_looked_at() -> None:
     """The control: the list above holds what is said of every run."""
     assert {RunStarted, TaskStarted} <= set(kinds())
     assert len(kinds()) > 25
+
+
+def test_a_file_that_others_could_read_is_theirs_no_more(journal: Journal) -> None:
+    """Whoever made it so, with what lies beside it; one that may not be written is not made writable."""
+    write(journal, "r", *numbered(1))
+    files = [Path(f"{journal.path}{end}") for end in ("", "-wal", "-shm")]
+    for file in files:
+        file.chmod(0o664)
+    write(Journal(journal.path), "s", *numbered(1))
+    assert [file.stat().st_mode & 0o777 for file in files] == [0o600] * 3
+    journal.path.chmod(0o444)
+    keep_private(journal.path)
+    assert journal.path.stat().st_mode & 0o777 == 0o400
+
+
+def test_what_is_committed_survives_the_loss_of_power(journal: Journal) -> None:
+    """As far as SQLite can: each commit is synced."""
+    db = journals._connect(journal.path)
+    assert (db.execute("PRAGMA journal_mode").fetchone()[0], db.execute("PRAGMA synchronous").fetchone()[0]) == ("wal", 2)
+    db.close()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from functools import cache, partial
 from typing import Any, NoReturn
@@ -21,13 +23,35 @@ from httpx_aiohttp import AiohttpTransport
 from unified_agents import errors
 from unified_agents.chat_models import ChatRequest, ChatResponse, ToolCall, Usage, clean_text
 from unified_agents.chat_models.deltas import Pieces
-from unified_agents.chat_models.providers import ModelConfig, is_link_local
+from unified_agents.chat_models.providers import HIDDEN, ModelConfig, is_link_local, without_secrets
 from unified_agents.clock import clock
 from unified_agents.engine import engine
 
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _OVERFLOW = ("maximum context length", "exceeds the available context size")  # OpenAI's and vLLM's words, llama.cpp's
 _MAX_DETAIL = 300
+
+
+class _WithoutSecrets(logging.Filter):
+    """Keeps keys out of the SDK's debug log, which shows `extra_headers` and `extra_body` as they are sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._secrets: set[str] = set()
+
+    def know(self, config: ModelConfig) -> None:
+        """Hide this model's secrets from now on; costs nothing while nobody looks."""
+        if _sdk_logger.isEnabledFor(logging.DEBUG):
+            self._secrets.update(_sent_secrets(config))
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = _without(record.getMessage(), self._secrets), ()
+        return True
+
+
+_sdk_logger = logging.getLogger("openai._base_client")
+_log = _WithoutSecrets()
+_sdk_logger.addFilter(_log)
 
 
 class OpenAICompatibleModel:
@@ -56,18 +80,20 @@ class OpenAICompatibleModel:
             _raise(error, config)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:  # the SDK's JSON decoder lets its own errors through
             raise errors.BadResponseError(f"{config.model} answered with something that is no JSON", model=config.model) from error
-        return parse_completion(raw, config.model)
+        return _hushed(parse_completion(raw, config.model), config)
 
 
 async def _completion(request: ChatRequest) -> Any:
     """The chat completion, in one piece or put together from a stream."""
     config = request.model
+    _log.know(config)
     create: Callable[..., Awaitable[Any]] = partial(
         _client(config).chat.completions.create, **_body(request), extra_headers=_headers(config), extra_query=_query(config)
     )
     if request.on_text is None:
         return await create()
-    pieces = Pieces(config.model, request.on_text)
+    on_text = request.on_text
+    pieces = Pieces(config.model, lambda text: on_text(without_secrets(text, [config])))
     try:
         async with await create(stream=True, stream_options={"include_usage": True}) as stream:
             async for chunk in stream:
@@ -75,6 +101,12 @@ async def _completion(request: ChatRequest) -> Any:
     except httpx.HTTPError as error:  # the SDK translates what breaks before the first byte, not what breaks after it
         raise openai.APIConnectionError(request=error.request) from error
     return pieces.whole
+
+
+def _hushed(response: ChatResponse, config: ModelConfig) -> ChatResponse:
+    """The answer without our key, should the provider echo it: it would stand in events, journal and output."""
+    calls = tuple(replace(call, arguments=without_secrets(call.arguments, [config])) for call in response.tool_calls)
+    return replace(response, text=without_secrets(response.text, [config]), tool_calls=calls)
 
 
 def _body(request: ChatRequest) -> dict[str, Any]:
@@ -302,9 +334,17 @@ def _short(raw: Any) -> str:
 
 def scrubbed(text: str, config: ModelConfig) -> str:
     """`text` without any secret of ours: providers echo keys."""
-    for secret in (config.api_key, *config.extra_headers.values()):
-        if secret is not None and secret.get_secret_value():
-            text = text.replace(secret.get_secret_value(), "…")
+    return _without(text, _sent_secrets(config))
+
+
+def _sent_secrets(config: ModelConfig) -> list[str]:
+    """All that may be one: headers are written as secrets, whatever their names."""
+    return [*config.secrets, *(value.get_secret_value() for value in config.extra_headers.values())]
+
+
+def _without(text: str, secrets: Iterable[str]) -> str:
+    for secret in filter(None, secrets):
+        text = text.replace(secret, HIDDEN)
     return text
 
 

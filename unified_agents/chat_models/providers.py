@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,6 +45,9 @@ PROVIDERS: dict[str, Provider] = {
 
 # OpenAI's reasoning models answer 400 to `max_tokens`; other providers know no other name.
 _COMPLETION_TOKENS = re.compile(r"(o\d|gpt-[5-9])(\b|[-.])")
+_SECRET_NAME = re.compile(r"auth|key|token|secret|password|credential|cookie", re.IGNORECASE)
+_LONG = 16  # characters: no provider's keys are shorter
+HIDDEN = "…"
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]+")
 _METADATA_HOSTS = frozenset({"metadata.google.internal", "metadata", "instance-data"})
 _METADATA_ADDRESSES = frozenset({ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200")})
@@ -79,6 +82,14 @@ class ModelConfig:
         return self.base_url, self.model, self.api_key.get_secret_value() if self.api_key else ""
 
     @property
+    def secrets(self) -> Iterator[str]:
+        """What must be shown nowhere: the key, and what stands in `extra_headers` and `extra_body` under a name that says so."""
+        if self.api_key is not None:
+            yield self.api_key.get_secret_value()
+        yield from (value.get_secret_value() for name, value in self.extra_headers.items() if _SECRET_NAME.search(name))
+        yield from _named_secrets(self.extra_body)
+
+    @property
     def answer_tokens(self) -> int:
         """What an answer may take at most: `max_tokens`, under whichever name it is sent."""
         return int(self.sampling.get("max_tokens") or self.sampling.get("max_completion_tokens") or ANSWER_TOKENS)
@@ -87,6 +98,23 @@ class ModelConfig:
     def model(self) -> str:
         """PROVIDER/NAME, as the user wrote it."""
         return f"{self.provider}/{self.name}"
+
+
+def _named_secrets(values: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _named_secrets(value)
+        elif isinstance(value, str) and _SECRET_NAME.search(name):
+            yield value
+
+
+def without_secrets(text: str, configs: Iterable[ModelConfig]) -> str:
+    """An answer or a tool's result without the secrets of models, as a provider may echo and a tool's environment may hold them. A short one may be a word, and stays."""
+    for config in configs:
+        for secret in config.secrets:
+            if len(secret) >= _LONG and secret in text:
+                text = text.replace(secret, HIDDEN)
+    return text
 
 
 def check_model(model: str) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unified_agents.errors import MemoryStoreError
 from unified_agents.memory.words import indexed
-from unified_agents.sqlite import in_wal_mode
+from unified_agents.sqlite import in_wal_mode, keep_private
 
 VERSION = 2
 BUSY_SECONDS = 30.0
@@ -50,6 +50,8 @@ def connect(path: Path | None) -> sqlite3.Connection:
     db = sqlite3.connect(path or ":memory:", timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         version = _looked_at(db, path)  # before anything is changed in what may be another program's file
+        if path is not None:
+            keep_private(path)
         in_wal_mode(db, BUSY_SECONDS)
         db.execute("PRAGMA synchronous = NORMAL")
         if version < VERSION:

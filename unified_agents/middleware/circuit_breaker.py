@@ -12,7 +12,7 @@ from unified_agents.chat_models.providers import ModelConfig
 from unified_agents.circuit_breaker import CircuitBreaker, Permit
 from unified_agents.engine import shared
 from unified_agents.errors import ModelError, QuotaExceededError
-from unified_agents.events import CircuitChanged, Event, ignore
+from unified_agents.events import CircuitClosed, CircuitHalfOpened, CircuitOpened, Event, ignore
 from unified_agents.middleware import CallNext
 from unified_agents.spec import CircuitBreakerSpec
 
@@ -84,7 +84,10 @@ class CircuitBreaking:
                 del breaker.watchers[tell]
 
     def _tell(self, model: str, state: str, seconds: float) -> None:
-        self.emit(CircuitChanged(model=model, state=state, seconds=seconds))
+        if state == "open":
+            self.emit(CircuitOpened(model=model, seconds=seconds))
+        else:
+            self.emit(CircuitClosed(model=model) if state == "closed" else CircuitHalfOpened(model=model))
 
 
 def _vote(permit: Permit, error: BaseException) -> None:

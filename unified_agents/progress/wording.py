@@ -9,7 +9,9 @@ from unified_agents.events import (
     BackendReplaced,
     CallRetried,
     CallWaited,
-    CircuitChanged,
+    CircuitClosed,
+    CircuitHalfOpened,
+    CircuitOpened,
     ContextTrimmed,
     Event,
     FieldsDropped,
@@ -121,8 +123,10 @@ def _of_model(event: Event) -> Line | None:
         return Line("note", event.task, f"{event.model} failed ({event.error}), {event.replacement} is asked")
     if isinstance(event, ContextTrimmed):
         return Line("note", event.task, f"{event.dropped} old messages left out and {event.shortened} shortened for {event.model}'s window")
-    if isinstance(event, CircuitChanged):
-        return Line("note", "", f"{event.model} {_circuit(event)}")
+    if isinstance(event, CircuitOpened):
+        return Line("note", "", f"{event.model} keeps failing and is left alone for {seconds(event.seconds)}")
+    if isinstance(event, (CircuitHalfOpened, CircuitClosed)):
+        return Line("note", "", f"{event.model} {'answers' if isinstance(event, CircuitClosed) else 'is tried'} again")
     return None
 
 
@@ -133,12 +137,6 @@ def _failed(error: str) -> str:
 def seconds(value: float) -> str:
     """A duration, as short as it can be read."""
     return f"{value:.0f} s" if value >= 1 else f"{value:.1f} s"
-
-
-def _circuit(event: CircuitChanged) -> str:
-    if event.state == "open":
-        return f"keeps failing and is left alone for {seconds(event.seconds)}"
-    return "answers again" if event.state == "closed" else "is tried again"
 
 
 def _lost(event: Event) -> str | None:

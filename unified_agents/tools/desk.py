@@ -55,11 +55,12 @@ async def _at_once() -> None:
 
 @dataclass(frozen=True)
 class Record:
-    """What a desk asks of its run: a call's known result, to wait until what was said is written down, and what a tool runs within."""
+    """What a desk asks of its run: a call's known result, to wait until what was said is written down, what a tool runs within, and its result without keys."""
 
     known: Callable[[str, str, str], ToolCalled | None] = lambda _task, _agent, _key: None
     written: Callable[[], Awaitable[None]] = _at_once
     scope: Callable[[str], AbstractContextManager[Any]] = nullcontext
+    hide: Callable[[str], str] = str
 
 
 class ToolDesk:
@@ -220,7 +221,7 @@ class ToolDesk:
         """The tool's result as text, and the kind of its error."""
         late = TimeoutError(f"{tool.name} did not return within {tool.timeout:g} s" if tool.timeout else "")
         try:
-            return self._cut(as_text(await within(tool.run(arguments), tool.timeout, late))), None
+            return self._cut(self._record.hide(as_text(await within(tool.run(arguments), tool.timeout, late)))), None
         except asyncio.CancelledError as error:
             if (task := asyncio.current_task()) is not None and getattr(task, "cancelling", lambda: 0)():
                 raise
@@ -237,7 +238,7 @@ class ToolDesk:
             if error is late:
                 self.notes.append(f"tool {tool.name!r} did not return within {tool.timeout:g} s and was abandoned")
                 return self._error(str(error)), "Timeout"
-            return self._error(self._cut(f"{tool.name} failed: {type(error).__name__}: {error}")), type(error).__name__
+            return self._error(self._cut(self._record.hide(f"{tool.name} failed: {type(error).__name__}: {error}"))), type(error).__name__
 
     def _cut(self, text: str) -> str:
         """At most `limits.output_bytes` of a result: its beginning and end, with a mark between."""

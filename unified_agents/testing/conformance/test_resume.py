@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import re
 import sqlite3
@@ -750,11 +751,12 @@ def newer(path: Path) -> None:
         db.execute("PRAGMA user_version = 99")
 
 
-BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "a folder in its place": (lambda path: path.mkdir(), "directory"),
-    "no database": (lambda path: path.write_text("hello " * 500), "not a database"),
-    "a newer version": (newer, "newer version of unified_agents"),
-    "locked": (locked, "another process has been writing to it"),
+BROKEN: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], Any], str]] = {
+    "a folder in its place": (lambda path, _: path.mkdir(), "directory"),
+    "no database": (lambda path, _: path.write_text("hello " * 500), "not a database"),
+    "a newer version": (lambda path, _: newer(path), "newer version of unified_agents"),
+    "locked": (lambda path, _: locked(path), "another process has been writing to it"),
+    "a full disk": (lambda _, patch: full(patch, 0), "no room left"),
 }
 
 
@@ -766,20 +768,21 @@ def test_a_journal_that_cannot_be_written(
     """A clear error before the first request; where it is not required, the run goes on and says once that it cannot be resumed."""
     monkeypatch.setattr(journals, "_BUSY_SECONDS", 0.1)
     path = tmp_path / "broken.db"
-    held = BROKEN[how][0](path)
+    held = BROKEN[how][0](path, monkeypatch)
     events: list[Event] = []
+    given = {"size": "more than a page of the file " * 300}
     server.reply("TASK-t.", "DONE")
     team = TeamSpec(
-        name="team", agents=[ANN], tasks=[task("t", "ann")], models={"default": server.model()},
+        name="team", agents=[ANN], tasks=[task("t", "ann")], models={"default": server.model()}, inputs={"size": {}},
         journal={"store": f"sqlite:///{path}", "required": required},
     )  # fmt: skip
     if required:
         with pytest.raises(JournalError, match=BROKEN[how][1]):
-            run_team(team, backend=backend, run_id=RUN, on_event=events.append)
+            run_team(team, given, backend=backend, run_id=RUN, on_event=events.append)
         assert (server.requests, events) == ([], [])
         server.reply("TASK-t.", forever=True)
     else:
-        assert run_team(team, backend=backend, run_id=RUN, on_event=events.append).status == "completed"
+        assert run_team(team, given, backend=backend, run_id=RUN, on_event=events.append).status == "completed"
         (said,) = [event for event in events if isinstance(event, JournalUnavailable)]
         assert re.search(BROKEN[how][1], said.error)
         assert [event.resumable for event in events if isinstance(event, RunStarted)] == [False]
@@ -886,25 +889,50 @@ def test_a_session_that_cannot_be_written_down_is_the_last(server: ScriptedServe
     assert len(server.requests) == 2
 
 
-def test_the_key_is_nowhere(server: ScriptedServer, backend: str) -> None:
-    """Not in an event, in the journal's files or in an error: not one that a provider echoes, nor one that was given as a setting."""
-    key = "sk-CANARY"
+def test_the_key_is_nowhere(server: ScriptedServer, backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Not in an event, the journal's files, an error, the output or a log at its most talkative: whoever echoes it (provider, model, tool), whatever holds it."""
+    caplog.set_level(logging.DEBUG)
+    key = "sk-CANARY-0123456789abcdef"
     events: list[Event] = []
-    server.reply("TASK-t.", use("lookup", q="x"), Reply(status=401, body={"error": {"message": f"Incorrect API key: {key}"}}), "DONE")
-    team = TeamSpec(
-        name="team", agents=[LOOKER], tasks=[task("t", "ann")], models={"default": server.model(api_key=key, extra_headers={"X-Key": key})}
+    echo = f"Incorrect API key: {key} and token-{key}"
+    server.reply(
+        "TASK-t.",
+        use("lookup", q=key),
+        use("printenv"),
+        Reply(status=401, body={"error": {"message": echo}}),
+        f"DONE with {key}, FOUND all",
     )
+
+    def printenv() -> str:
+        """Shows the environment."""
+        return f"OPENAI_API_KEY={key}"
+
+    ann = AgentSpec(name="ann", role="Looker", tools=[lookup, printenv])
+    model = server.model(api_key=key, extra_headers={"X-Key": key}, extra_body={"session_token": f"token-{key}"})
+    team = TeamSpec(name="team", agents=[ann], tasks=[task("t", "ann")], models={"default": model})
     with pytest.raises(RunError) as caught:
-        run_team(team, backend=backend, run_id=RUN, tools=TWO, on_event=events.append)
-    resume_run(RUN, team=team, tools=TWO, on_event=events.append)
+        run_team(team, backend=backend, run_id=RUN, on_event=events.append)
+    result = resume_run(RUN, team=team, on_event=events.append)
     assert server.requests[-1].headers["Authorization"] == f"Bearer {key}"
+    assert server.requests[-1].body["session_token"] == f"token-{key}"
+    assert key not in json.dumps(server.requests[-1].messages)
+    assert result.output == "DONE with …, FOUND all"
     told = json.dumps([event.to_dict() for event in events], default=str) + str(caught.value) + repr(caught.value.result)
     assert "CANARY" not in told
+    assert any(record.name == "openai._base_client" for record in caplog.records)
+    assert "CANARY" not in caplog.text
     files = [path for path in Path(".unified_agents").rglob("*") if path.is_file()]
     assert {"runs.db", "runs.db-wal"} <= {path.name for path in files}
     assert b"TASK-t" not in b"".join(path.read_bytes() for path in files)  # nor are prompts: only what was answered
-    assert b"FOUND-x" in b"".join(path.read_bytes() for path in files)
+    assert b"FOUND" in b"".join(path.read_bytes() for path in files)
     assert not [path for path in files if b"CANARY" in path.read_bytes()]
+
+
+def test_a_short_key_changes_no_answer(server: ScriptedServer, backend: str) -> None:
+    """The negative control: `ollama` and `none` are keys and words."""
+    server.reply("TASK-t.", "none of it runs on ollama")
+    team = TeamSpec(name="team", agents=[ANN], tasks=[task("t", "ann")], models={"default": server.model(api_key="ollama")})
+    assert run_team(team, backend=backend).output == "none of it runs on ollama"
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "a/b", "a b", "../x", "x" * 129, "a\n"])

@@ -1,6 +1,7 @@
 """kill -9 at any instant: every run finishes, nothing that was committed is done again, and the journal stays whole.
 
-`UNIFIED_AGENTS_KILLS` is how often (20 a backend when absent), `UNIFIED_AGENTS_SEED` what the instants are drawn from; a failure names both.
+`UNIFIED_AGENTS_KILLS` is how often (20 a backend when absent), `UNIFIED_AGENTS_SEED` what the instants are drawn from.
+Each kill prints both (`pytest -s`), and a failure names them.
 """
 
 from __future__ import annotations
@@ -169,6 +170,7 @@ class Trial:
         self.journal = Journal(folder / ".unified_agents" / "runs.db")
         self.sessions: list[str] = []
         self.repeat = False
+        self.hits = 0
 
     def go(self, span: float) -> None:
         """Run, kill, resume until completed; look at everything in between."""
@@ -204,6 +206,7 @@ class Trial:
         else:
             assert code in (0, -9)
             self.repeat = False
+        self.hits += code == -9 and self.known and self.journal.run(RUN).status == "interrupted"
         assert not before.completed & set(requests)
         assert not before.called & set(self.calls()[called:])
         if code == 0 and all(f"-b {self.backend}" in session for session in self.sessions):
@@ -245,8 +248,10 @@ def task_of(text: str) -> str:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_kill(backend: str, zygotes: dict[str, Zygote], tmp_path: Path) -> None:
     """Killed at random instants and resumed, here or on the other backend: completed tasks and recorded calls stay done, and every run completes."""
-    span = 0.0
-    for number in range(KILLS + 1):
+    span, number, hits = 0.0, 0, 0
+    while number <= KILLS or hits < KILLS / 2:
+        where = f"UNIFIED_AGENTS_SEED={SEED}, kill {number} of {KILLS} on {backend}"
+        assert number <= 2 * KILLS, f"{where}: {hits} kills hit a run that the journal knew"
         folder = tmp_path / str(number)
         folder.mkdir()
         with ScriptedServer() as server:
@@ -263,5 +268,7 @@ def test_kill(backend: str, zygotes: dict[str, Zygote], tmp_path: Path) -> None:
                 else:
                     trial.go(span)
             except AssertionError as error:
-                where = f"UNIFIED_AGENTS_SEED={SEED}, kill {number} of {KILLS} on {backend}"
                 raise AssertionError("\n".join([where, *trial.sessions, str(error)])) from error
+        print(f"{where}: {trial.hits} hit, completed in {len(trial.sessions)} sessions")  # noqa: T201  # the seed of each
+        hits += trial.hits > 0
+        number += 1

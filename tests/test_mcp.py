@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.test_resume_command import start, wait_for
 from unified_agents import AgentSpec, RunError, SpecError, TaskSpec, TeamSpec, compile_team, run_team
 from unified_agents.errors import ToolError
 from unified_agents.review import Decision, Review
@@ -79,6 +80,7 @@ def dotted() -> str:
 @server.tool()
 async def slow() -> str:
     """Takes a while."""
+    Path(__file__).with_name("slow").touch()
     await asyncio.sleep(60)
     return "late"
 
@@ -281,6 +283,51 @@ def test_the_process_is_gone_after_a_failed_and_after_a_cancelled_run(server: Sc
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not alive(pid)
+
+
+def processes(folder: Path) -> set[int]:
+    """The processes that others run in this folder, whatever session they are in."""
+    there = {int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and works_in(path, folder)}
+    return {pid for pid in there if alive(pid)} - {os.getpid()}
+
+
+def works_in(process: Path, folder: Path) -> bool:
+    """Whether this is a process's working folder; not of one that has ended."""
+    try:
+        return (process / "cwd").readlink() == folder
+    except OSError:
+        return False
+
+
+SIGNALS = [("autogen", signal.SIGINT, ()), ("crewai", signal.SIGTERM, ()), ("autogen", signal.SIGTERM, ("stubborn",))]
+
+
+@pytest.mark.parametrize(("backend", "stop", "arguments"), SIGNALS)
+def test_a_signal_during_a_call_leaves_no_process(
+    server: ScriptedServer, script: Path, tmp_path: Path, backend: str, stop: signal.Signals, arguments: tuple[str, ...]
+) -> None:
+    """Ctrl-C or SIGTERM while a server's tool is called, of `run` and then of `resume`: exit 130 within a second, and no process is left."""
+    tools = {"notes": stdio(script, *arguments)}
+    model = {"model": "openai/scripted", "base_url": server.base_url, "api_key": "k"}
+    task = {"agents": {"a": {"role": "R", "tools": ["notes"]}}, "tasks": {"t": {"description": "MARK", "agent": "a"}}}
+    (tmp_path / "team.yaml").write_text(json.dumps({"models": {"default": model}, "tools": tools, **task}))
+    server.reply("MARK", Reply(tool_calls=[call("slow", {})]))
+    for command in (["run", "-b", backend, "--run-id", "r"], ["resume", "r"]):
+        process = start(*command)
+        wait_for((tmp_path / "slow").exists, process)
+        assert {process.pid, pids(tmp_path)[-1]} <= processes(tmp_path)
+        began = time.monotonic()
+        process.send_signal(stop)
+        _, err = process.communicate(timeout=30)
+        took = time.monotonic() - began
+        assert (process.returncode, "Traceback" in err) == (130, False), err
+        assert took < 1.0, took
+        until = time.monotonic() + 5
+        while (left := processes(tmp_path)) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not left
+        (tmp_path / "slow").unlink()
+    assert len(server.requests) == 1
 
 
 def test_a_server_that_will_not_end_is_killed(server: ScriptedServer, script: Path, tmp_path: Path) -> None:

@@ -18,9 +18,12 @@ from typing import Any
 import pytest
 
 from tests.conftest import Run
+from tests.unit.test_memory import unprivileged  # noqa: F401  # pytest finds fixtures by name
 from unified_agents import journal as journals
 from unified_agents.events import TaskStarted
 from unified_agents.journal import Journal, open_journal
+from unified_agents.registry import names
+from unified_agents.state import HOME_VARIABLE
 from unified_agents.testing import Reply, ScriptedServer, call
 
 TEAM = """\
@@ -99,7 +102,7 @@ def test_an_interrupted_run_says_how_to_go_on(file: Path, server: ScriptedServer
     out, err = process.communicate(timeout=30)
     took = time.monotonic() - began
     assert (process.returncode, out) == (130, "")
-    assert took < 1.5, took  # a second, and room for a loaded machine
+    assert took < 1.0, took
     assert "Traceback" not in err
     match = IDS.search(err)
     assert match is not None, err
@@ -450,6 +453,65 @@ def test_an_interrupted_run_is_shown_as_far_as_it_came(file: Path, server: Scrip
     assert "unified-agents resume r" in err
 
 
+@pytest.mark.parametrize(("first", "second"), [("crewai", "autogen"), ("autogen", "crewai")])
+def test_killed_on_one_backend_and_resumed_on_the_other(file: Path, server: ScriptedServer, cli: Run, first: str, second: str) -> None:
+    """With two of five tasks completed: the other backend asks once for each that is missing, the third again, whose answer nobody read."""
+    words = ["one", "two", "three", "four", "five"]
+    tasks = {
+        word: {"description": f"TASK-{word}", "agent": "ann", "context": words[number - 1 : number]} for number, word in enumerate(words)
+    }
+    model = {"model": "openai/scripted", "base_url": server.base_url, "api_key": "k"}
+    file.write_text(json.dumps({"models": {"default": model}, "agents": {"ann": {"role": "Worker"}}, "tasks": tasks}))
+    for word in words:
+        server.reply(f"TASK-{word}", *([Reply(text="LATE", delay=30)] if word == "three" else []), f"OUT-{word}")
+    process = start("run", "-b", first, "--run-id", "r")
+    wait_for(lambda: server.asked("TASK-three") and begun("r", "three"), process)
+    process.kill()
+    process.communicate()
+    code, out, err = cli("resume", "r", "--backend", second, "--json")
+    result = json.loads(out)
+    assert (code, err, result["status"], result["output"]) == (0, "", "completed", "OUT-five")
+    assert [word for request in server.requests for word in words if f"TASK-{word}" in request.text] == [*words[:3], *words[2:]]
+    assert {word: (task["backend"], task["output"]) for word, task in result["tasks"].items()} == {
+        word: (first if word in words[:2] else second, f"OUT-{word}") for word in words
+    }
+
+
+@pytest.mark.parametrize("required", [True, False])
+@pytest.mark.parametrize("backend", names())
+def test_a_state_folder_that_is_read_only(
+    file: Path,
+    server: ScriptedServer,
+    cli: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    backend: str,
+    required: bool,
+) -> None:
+    """Exit 1 before any request, with what can be typed; where no journal is required, the run completes and says it cannot be resumed."""
+    server.reply("TASK-two", "OUT-two", forever=True).reply("TASK-one", "OUT-one", forever=True)
+    assert cli("run", "-b", backend) == (0, "OUT-two\n", "")  # the control; and what is imported is, before the right to read it goes
+    server.requests.clear()
+    team = file.read_text()
+    state = request.getfixturevalue("unprivileged") / "state"
+    (state.parent / "team.yaml").write_text(team)
+    (state.parent / "my_tools.py").write_text(TOOLS)
+    state.mkdir(mode=0o500)
+    monkeypatch.chdir(state.parent)
+    monkeypatch.setenv(HOME_VARIABLE, str(state))
+    code, out, err = cli("run", "-b", backend, "--set", f"journal.required={required}")
+    said = " ".join(err.split())
+    assert "Permission denied" in said
+    assert "Traceback" not in err
+    if required:
+        assert (code, out, server.requests) == (1, "", [])
+        assert "set UNIFIED_AGENTS_HOME to a folder that can be written" in said
+    else:
+        assert (code, out, len(server.requests)) == (0, "OUT-two\n", 2)
+        assert "cannot be resumed" in said
+    assert list(state.iterdir()) == []
+
+
 FULL = Path("/dev/full")
 
 
@@ -498,6 +560,8 @@ def test_a_run_that_went_on_without_its_journal_is_not_resumed(
     def lock() -> None:
         while not server.asked("TASK-two"):
             time.sleep(0.01)
+        while "TaskCompleted" not in [event.type for event in open_journal("sqlite:///runs.db").events("r")]:
+            time.sleep(0.01)  # it waits for others to be written with
         holder.execute("ATTACH ? AS journal", (str(tmp_path / ".unified_agents" / "runs.db"),))
         holder.execute("BEGIN IMMEDIATE")
         holder.execute("UPDATE journal.runs SET team = team")

@@ -22,6 +22,9 @@ from unified_agents.errors import TaskError
 
 T = TypeVar("T")
 
+_STOPPING_SECONDS = 0.5
+"""So long a run that is stopped by Ctrl-C has to end in order: what does not end by then is left, and the process is gone within a second."""
+
 
 class Engine:
     """An event loop in a daemon thread, and the ways onto it."""
@@ -65,7 +68,7 @@ class Engine:
             return future.result()
         except (KeyboardInterrupt, SystemExit):
             future.cancel()
-            concurrent.futures.wait([future], timeout=1.0)
+            concurrent.futures.wait([future], timeout=_STOPPING_SECONDS)
             raise
 
     def check_outside(self, instead: str, called: str) -> None:

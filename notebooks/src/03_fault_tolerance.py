@@ -94,7 +94,7 @@ with ScriptedServer() as server:
 
 for event in events:
     if event.type.startswith("Circuit"):
-        print(f"circuit {event.state}", f"for {event.seconds:.1f} s" if event.state == "open" else "")
+        print(event.type, f"for {event.seconds:.1f} s" if event.state == "open" else "")
 
 # %%
 _, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")

@@ -137,7 +137,7 @@ def restored(before: Before, plan: Plan, builder: ResultBuilder, recorded: Recor
 
 
 def _take(state: _Restored, event: Event) -> None:
-    known = getattr(event, "task", None) in {step.name for step in state.plan.steps}
+    known = event.task in {step.name for step in state.plan.steps}
     if isinstance(event, (RunStarted, RunResumed)):
         state.builder.backend = event.backend
     elif isinstance(event, BackendReplaced):

@@ -92,7 +92,7 @@ def timeline(events: Iterable[Event]) -> Timeline:
     """The timeline of a run's events."""
     known = [event for event in events if event.time is not None and event.seq]
     clock = _Clock(known)
-    lines = [_line(task, [event for event in known if getattr(event, "task", None) == task], clock) for task in _tasks(known)]
+    lines = [_line(task, [event for event in known if event.task == task], clock) for task in _tasks(known)]
     return Timeline(lines, max((_end(line) for line in lines), default=0.0) or clock.end, clock.resumed)
 
 

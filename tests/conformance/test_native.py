@@ -181,7 +181,7 @@ def test_events_come_in_order(server: ScriptedServer, backend: str) -> None:
     seen: list[tuple[str, str]] = []
 
     def listen(event: Any) -> None:
-        seen.append((event.type, getattr(event, "task", "")))
+        seen.append((event.type, event.task or ""))
         raise ValueError("a failing listener")
 
     run_team(team(server.model()), backend=backend, on_event=listen)

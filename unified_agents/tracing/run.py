@@ -211,7 +211,7 @@ class RunSpans:
     def _place_of(self, event: Event) -> str:
         """Where an event belongs: by its key; else where the code runs that emits it; else to its task, or the run."""
         key = getattr(event, "key", "")
-        return self._nearest(key) if key else self._current() or self._nearest(self._tasks.get(getattr(event, "task", ""), ""))
+        return self._nearest(key) if key else self._current() or self._nearest(self._tasks.get(event.task or "", ""))
 
     def _current(self) -> str | None:
         """The key of this run's span within which the code runs that is running now."""

@@ -119,7 +119,7 @@ def by_task(events: list[Event]) -> dict[str, list[Event]]:
     """The events of each task, and the run's own under no name."""
     found: dict[str, list[Event]] = {}
     for event in events:
-        found.setdefault(getattr(event, "task", None) or "", []).append(event)
+        found.setdefault(event.task or "", []).append(event)
     return found
 
 

@@ -202,3 +202,17 @@ def test_rows_may_hold_any_text(cli: Run, tmp_path: Path, server: ScriptedServer
     assert code == 0, err
     assert [run["inputs"]["topic"] for run in json.loads(out)["runs"]] == ["coral\u2028reef\u0085", "\ud800"]
     assert "coral\u2028reef\u0085" in server.requests[0].text
+
+
+def test_a_closed_pipe_costs_no_page(file: Path, server: ScriptedServer) -> None:
+    """`compare --html FILE | head -1`: the page is written all the same."""
+    server.reply("MARK-TWO", "two", forever=True).reply("MARK-ONE", "one", forever=True)
+    command = [sys.executable, "-m", "unified_agents", "compare", str(file), "-b", "autogen", "--quiet", "--html", "page.html"]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        command, env={**os.environ, "NOBODY_SETS_THIS": "k"}, stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    assert "two" in Path("page.html").read_text()

@@ -71,12 +71,14 @@ def compare(
 
 
 def _tell(made: Comparison, *, as_json: bool, html: Path | None) -> None:
-    if as_json:
-        print_json(made.to_dict())
-    elif made.runs:
-        show(made, document())
-    if html is not None:
-        _write(made, html)
+    try:
+        if as_json:
+            print_json(made.to_dict())
+        elif made.runs:
+            show(made, document())
+    finally:  # whoever reads stdout may have closed it, and still wants the page
+        if html is not None:
+            _write(made, html)
 
 
 def _exit_code(made: Comparison) -> int:

@@ -245,10 +245,10 @@ def test_a_managed_model_and_usd(server: ScriptedServer) -> None:
 
 def test_a_managed_model_and_seconds(server: ScriptedServer) -> None:
     """They end a call under way, and begin with the first call."""
-    server.reply("MARK", Reply(text="ok", delay=3))
-    model = managed(server, budget={"seconds": 0.4})
+    server.reply("MARK", Reply(text="ok", delay=30))
+    model = managed(server, budget={"seconds": 1.5})
     clock().sleep_blocking(100)
-    with pytest.raises(BudgetExceededError, match=r"budget\.seconds is 0\.4"):
+    with pytest.raises(BudgetExceededError, match=r"budget\.seconds is 1\.5"):
         model.ask_blocking([{"role": "user", "content": "MARK"}])
     assert len(server.requests) == 1
 

@@ -268,12 +268,12 @@ def test_an_output_file_through_a_link_fails_the_task(server: ScriptedServer, ba
 def test_a_task_is_bounded_by_its_timeout(server: ScriptedServer, backend: str) -> None:
     """The whole task, over several calls; the attempt's own timeout is longer."""
     server.reply("MARK", Reply(text="far too long", delay=0.3), forever=True)
-    started = time.monotonic()
-    error = failed(server, backend, guardrail=short, guardrail_retries=20, timeout=1)
+    error = failed(server, backend, guardrail=short, guardrail_retries=20, timeout=2)
     assert type(error).__name__ == "TaskTimeoutError"
-    assert "longer than 1 s" in str(error)
-    assert time.monotonic() - started < 6
-    assert 2 <= len(server.requests) <= 4
+    assert "longer than 2 s" in str(error)
+    assert error.result is not None
+    assert 2 <= (error.result.tasks["t"].duration_s or 0) < 4  # not the whole run's: the framework may have to be imported
+    assert 2 <= len(server.requests) <= 7
 
 
 def test_a_list_of_models_is_asked_in_order(server: ScriptedServer, backend: str) -> None:

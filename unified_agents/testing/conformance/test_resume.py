@@ -686,7 +686,7 @@ def test_a_tool_with_side_effects_is_not_repeated_unasked(server: ScriptedServer
 
     async def interrupted() -> None:
         running = asyncio.create_task(run_team_async(team, backend=backend, run_id=RUN, tools={"wipe": wipe}))
-        while not started.is_set():  # noqa: ASYNC110  # the tool runs in a thread of its own
+        while not started.is_set() and not running.done():  # noqa: ASYNC110  # the tool runs in a thread of its own
             await asyncio.sleep(0.005)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):

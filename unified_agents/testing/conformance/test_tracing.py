@@ -455,18 +455,18 @@ def test_an_open_circuit_is_told(server: ScriptedServer, backend: str, traced: T
 
 def test_a_timeout_says_so(server: ScriptedServer, backend: str, traced: Traced) -> None:
     """An attempt that took too long failed with the timeout's name; a task that did, with the task's, and everything under it has ended."""
-    server.reply("MARK", Reply(text="late", delay=1), "ok")
-    run_team(one_task(server, models={"default": server.model(timeout=0.2)}), backend=backend)
+    server.reply("MARK", Reply(text="late", delay=30), "ok")
+    run_team(one_task(server, models={"default": server.model(timeout=1)}), backend=backend)
     assert [attributes(span).get("error.type") for span in traced.named("chat")] == ["APITimeoutError", None]
     traced.spans.clear()
 
     def slow() -> str:
         """Takes too long."""
-        time.sleep(0.6)
+        time.sleep(2.5)
         return "late"
 
     server.reply("SLOW", Reply(tool_calls=[call("slow", {})]))
-    task = TaskSpec(name="t", description="SLOW", agent=AgentSpec(name="ann", role="A", tools=[slow]), timeout=0.3)
+    task = TaskSpec(name="t", description="SLOW", agent=AgentSpec(name="ann", role="A", tools=[slow]), timeout=1.5)
     with pytest.raises(RunError):
         run_team(one_task(server, tasks=[task]), backend=backend)
     late = "!TaskTimeoutError"

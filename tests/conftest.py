@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from unified_agents.cli import run_command
 from unified_agents.testing.fixtures import clean_environment, server, waits  # noqa: F401  # pytest finds fixtures by name
+
+settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # the machine may be, and no example is to blame
+settings.load_profile("busy")
 
 Run = Callable[..., tuple[int, str, str]]
 

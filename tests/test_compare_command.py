@@ -125,7 +125,9 @@ def test_recorded_answers_need_no_key(cli: Run, file: Path, server: ScriptedServ
 @pytest.mark.parametrize("after", [3, 1])
 def test_an_interrupt_keeps_what_was_answered(file: Path, server: ScriptedServer, after: int) -> None:
     """Ctrl-C in the middle: exit 130, the runs so far are on stdout as one document, and the recording holds what was paid for."""
-    server.reply("MARK-TWO", Reply(text="two", delay=0.1), forever=True).reply("MARK-ONE", Reply(text="one", delay=0.1), forever=True)
+    server.reply("MARK-TWO", Reply(text="two", delay=0.1), forever=True).reply(
+        "MARK-ONE", Reply(text="one", delay=0.1 if after == 3 else 30), forever=True
+    )
     command = [
         sys.executable,
         "-m",

@@ -196,6 +196,7 @@ class Trial:
             (self.folder / name).unlink(missing_ok=True)
         code = self.zygotes[backend].run(self.folder, arguments, kill_after)
         said = (self.folder / "err").read_text() if (self.folder / "err").exists() else ""
+        time.sleep(0.02 if code == -9 else 0)  # what it had sent last reaches the server after its end
         self.sessions.append(f"{' '.join(arguments)} → {code} {'' if code in (0, -9) else said}")
         requests = Counter(task_of(request.text) for request in self.server.requests[asked:])
         if code == 1:
@@ -243,7 +244,7 @@ def task_of(text: str) -> str:
     return match[1]
 
 
-@pytest.mark.timeout(60 + 10 * KILLS)
+@pytest.mark.timeout(60 + 20 * KILLS)
 @pytest.mark.xdist_group("kill")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_kill(backend: str, zygotes: dict[str, Zygote], tmp_path: Path) -> None:
@@ -270,5 +271,6 @@ def test_kill(backend: str, zygotes: dict[str, Zygote], tmp_path: Path) -> None:
             except AssertionError as error:
                 raise AssertionError("\n".join([where, *trial.sessions, str(error)])) from error
         print(f"{where}: {trial.hits} hit, completed in {len(trial.sessions)} sessions")  # noqa: T201  # the seed of each
+        span *= 1 if trial.hits or number == 0 else 0.8  # the control ran in a slower moment than these do
         hits += trial.hits > 0
         number += 1

@@ -27,11 +27,13 @@ from unified_agents.tools import mcp
 SERVER = '''
 import asyncio, os, signal, sys, threading
 from pathlib import Path
-from pydantic import BaseModel
-from mcp.server.fastmcp import FastMCP
 
 with open(Path(__file__).with_name("pids"), "a") as pids:
     pids.write(f"{os.getpid()}\\n")
+
+from pydantic import BaseModel
+from mcp.server.fastmcp import FastMCP
+
 if "stubborn" in sys.argv:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=threading.Event().wait).start()  # nor does it end with its input

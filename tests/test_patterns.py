@@ -481,8 +481,8 @@ def test_a_participants_fallback_speaks_in_its_place(backend: str, server: Scrip
 
 def test_no_coworkers_fallback_helps_when_the_time_is_up(backend: str, server: ScriptedServer) -> None:
     """Escalation: the time is the task's; nobody is asked after it."""
-    team = varied("Delegation", agents={"researcher": {"fallback": "editor"}}, tasks={"article": {"timeout": 0.3}})
-    said: Said = {"writer": [hands("researcher", "Find a fact")], "researcher": [Reply("late", delay=0.6)]}
+    team = varied("Delegation", agents={"researcher": {"fallback": "editor"}}, tasks={"article": {"timeout": 2}})
+    said: Said = {"writer": [hands("researcher", "Find a fact")], "researcher": [Reply("late", delay=2.5)]}
     assert why(played(team, said, backend, server)) == "TaskTimeoutError"
     while server.requests[1].ended == float("inf"):
         time.sleep(0.02)  # the server is not stopped in the middle of its answer

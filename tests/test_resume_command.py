@@ -209,7 +209,7 @@ def test_an_unfinished_side_effect_needs_a_word(file: Path, server: ScriptedServ
     """Killed while a tool with side effects ran: exit 1 names tool, arguments and task; --repeat-unfinished calls it again."""
     server.reply("TASK-two", Reply(tool_calls=[call("wipe", {"path": "disk"})]), "OUT-two").reply("TASK-one", "OUT-one")
     process = start("run", "-b", "autogen", "--run-id", "r")
-    wait_for((tmp_path / "wiped").exists, process)
+    wait_for(lambda: (tmp_path / "wiped").exists() and (tmp_path / "wiped").read_text() == "disk", process)
     process.kill()
     process.communicate()
     assert json.loads(cli("runs", "--json")[1])["runs"][0]["status"] == "interrupted"
@@ -226,7 +226,7 @@ def test_an_unfinished_side_effect_needs_a_word(file: Path, server: ScriptedServ
 
 def test_of_two_processes_one_resumes(file: Path, server: ScriptedServer, cli: Run) -> None:
     """The other is told that the run is being worked on, exit 1; `runs` says so too, and will not delete it."""
-    server.reply("TASK-two", STOP, Reply(text="OUT-two", delay=2)).reply("TASK-one", "OUT-one")
+    server.reply("TASK-two", STOP, Reply(text="OUT-two", delay=5)).reply("TASK-one", "OUT-one")
     assert cli("run", "-b", "autogen", "--run-id", "r")[0] == 1
     process = start("resume", "r")
     wait_for(lambda: len(server.asked("TASK-two")) == 2, process)
@@ -530,7 +530,7 @@ def test_events_on_a_full_disk_lose_no_result(file: Path, server: ScriptedServer
 
 def test_events_to_a_reader_that_goes_away_lose_no_result(file: Path, server: ScriptedServer, tmp_path: Path) -> None:
     """As on a full disk."""
-    server.reply("TASK-two", Reply(text="OUT-two", delay=0.5)).reply("TASK-one", "OUT-one")
+    server.reply("TASK-two", Reply(text="OUT-two", delay=3)).reply("TASK-one", "OUT-one")
     os.mkfifo(tmp_path / "pipe")
     process = start("run", "-b", "autogen", "--events", "pipe")
     with (tmp_path / "pipe").open() as reader:

@@ -59,6 +59,7 @@ def test_it_is_listed(installed: dict[str, str]) -> None:
     assert "plain_loop" not in python({**os.environ}, "-m", "unified_agents", "backends", "--json").stdout
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.xdist_group("stranger")
 def test_it_passes_the_conformance_suite(installed: dict[str, str], tmp_path: Path) -> None:
     """The command of the documentation, in a process of its own: no test fails, and hundreds ran on it; all of it in `make test-long`."""

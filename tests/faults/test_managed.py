@@ -191,7 +191,7 @@ def test_two_agents_share_one_breaker(kind: str, waits: list[float]) -> None:
         assert waits == []
         assert answer(kind, **options(server, **settings)) == "fine"
     assert len(waits) == 1
-    assert 44 <= waits[0] <= 55
+    assert 30 <= waits[0] <= 55  # 45 at least, less what passed meanwhile
 
 
 @KINDS

@@ -365,18 +365,22 @@ def test_a_lasting_fault_is_asked_as_often_whatever_the_breaker_does(backend: st
     assert asked == [3, 3]
 
 
-def leftover() -> list[str]:
-    """What still runs on the engine a moment after a run, but for the question itself."""
+def running() -> set[asyncio.Task[Any]]:
+    """What runs on the engine, but for the question itself."""
 
-    async def tasks() -> list[str]:
-        return [repr(task) for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    async def tasks() -> set[asyncio.Task[Any]]:
+        return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
 
+    return engine().run(tasks())
+
+
+def leftover(before: set[asyncio.Task[Any]]) -> list[str]:
+    """What still runs on the engine a moment after a run, and did not before it."""
     for _ in range(50):
-        found = engine().run(tasks())
-        if not found:
+        if not (found := running() - before):
             break
         time.sleep(0.02)
-    return found
+    return [repr(task) for task in found]
 
 
 @BACKENDS
@@ -398,10 +402,13 @@ def test_20_an_attempt_ends_at_its_timeout(backend: str, entry: str) -> None:
 @BACKENDS
 def test_20_a_timeout_leaves_nothing_behind(backend: str, caplog: pytest.LogCaptureFixture) -> None:
     """After attempts that timed out no task of theirs runs on, and asyncio has no complaint about an error that nobody looked at."""
+    gc.collect()  # nothing of earlier tests
+    caplog.clear()
+    before = running()
     with FaultServer(hang(), hang_in_body(), good()) as server:
-        result, error, _ = outcome(team(Row("20", (), 3), server.model(timeout=0.2)), backend, "run_team")
+        result, error, _ = outcome(team(Row("20", (), 3), server.model(timeout=0.6)), backend, "run_team")
     assert (error, result.output) == (None, "fine")
-    assert leftover() == []
+    assert leftover(before) == []
     gc.collect()
     assert [record.message for record in caplog.records if record.name == "asyncio"] == []
 
@@ -425,11 +432,14 @@ def test_38_a_cancelled_run_ends_at_once(backend: str, moment: str) -> None:
 
     taken = []
     with use_clock(Clock()):
-        for _ in range(2):  # the better of two: the machine may be busy
+        for _ in range(5):  # the best of some: the machine may be busy
+            before = running()
             with FaultServer(play, forever=True) as server:
                 taken.append(asyncio.run(cancelled()))
-                assert leftover() == []
+                assert leftover(before) == []
             assert len(server.requests) == 1
+            if taken[-1] < 0.1:
+                break
     assert min(taken) < 0.1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -165,6 +166,7 @@ def test_what_cannot_be_written_takes_nothing_before_it_along(journal: Journal) 
 def test_a_lock_is_waited_for_once(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither for each of several runs whose batch failed for another reason, nor for a run that has stopped."""
     monkeypatch.setattr(journals, "_BUSY_SECONDS", 0.4)
+    monkeypatch.setattr(journals, "_GATHER_SECONDS", 5)
     commit, failures = journals.Writer._commit, list[JournalError]()
 
     def fails_then_finds_a_lock(self: journals.Writer, statements: Sequence[journals.Statement]) -> None:
@@ -410,8 +412,11 @@ def writers(journal: Journal) -> int:
 
 def opened(journal: Journal) -> int:
     """Descriptors that this process has in the journal's folder."""
-    links = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
-    return sum(str(journal.path) in os.readlink(link) for link in links if link.is_symlink())
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # another thread has closed it since
+            found += str(journal.path) in os.readlink(f"/proc/self/fd/{name}")
+    return found
 
 
 def ended(condition: Callable[[], bool]) -> bool:
@@ -493,8 +498,9 @@ def test_another_programs_database_is_left_alone(tmp_path: Path, how: str) -> No
 
 
 @pytest.mark.parametrize("what", ["folder", "file"])
-def test_no_right_to_write_says_what_to_type(unprivileged: Path, what: str) -> None:  # noqa: F811  # the fixture
+def test_no_right_to_write_says_what_to_type(unprivileged: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:  # noqa: F811  # the fixture
     """And what is there can still be looked at, without a folder or a file being made for it."""
+    monkeypatch.setattr(journals, "_IDLE_SECONDS", 0.1)
     journal = Journal(unprivileged / "runs.db")
     write(journal, "r", *numbered(2), end=None).close()
     journal.writing()._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -242,7 +242,7 @@ CASES: dict[str, Case] = {
     ),
     "tasks.*.timeout": Case(task(timeout=0.3), error("TaskTimeoutError"), answers=(Reply(text="late", delay=0.8),)),
     "models.*.rate_limit": Case(
-        {**model(rate_limit={"tokens_per_minute": 500}), **SEQUENCE, "process": "graph"}, lambda seen: sum(seen.waits) > 0.5, {**SEQUENCE, "process": "graph"},
+        {**model(rate_limit={"tokens_per_minute": 100}), **SEQUENCE, "process": "graph"}, lambda seen: sum(seen.waits) > 0.5, {**SEQUENCE, "process": "graph"},
     ),
     "models.*.context_window": Case(
         {**model(context_window=1200), **task(description="MARK " + "long " * 900)}, lambda seen: "tokens left out" in seen.text,

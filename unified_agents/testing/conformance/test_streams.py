@@ -144,7 +144,7 @@ def test_the_events_of_a_run(server: ScriptedServer, backend: str, monkeypatch: 
 
 def test_text_comes_while_it_is_written(server: ScriptedServer, backend: str) -> None:
     """In pieces, before the call has ended, on the way to the same answer and usage; without `stream: true` there are none and nothing is streamed."""
-    server.reply("MARK", Reply(text=TEXT, stall=0.3), TEXT)
+    server.reply("MARK", Reply(text=TEXT, stall=1.5), TEXT)
     came: list[tuple[float, Event]] = []
     result = run_team(team(server), backend=backend, on_event=lambda event: came.append((time.monotonic(), event)))
     events = [event for _, event in came]
@@ -198,7 +198,9 @@ def test_a_cut_stream_starts_again_and_doubles_nothing(server: ScriptedServer, b
 def test_a_stream_that_fails(server: ScriptedServer, backend: str, reply: Reply, kind: type[RunError]) -> None:
     """Each way is its kind of error, tried as often as the kind allows, and no answer is made of what came."""
     server.reply("MARK", reply, forever=True)
-    spec = team(server, models={"default": server.model(timeout=0.5)}, resilience={"retry": {"max_attempts": 2}})
+    spec = team(
+        server, models={"default": server.model(timeout=0.5 if kind is APITimeoutError else 10)}, resilience={"retry": {"max_attempts": 2}}
+    )
     with pytest.raises(kind) as caught:
         run_team(spec, backend=backend)
     assert caught.value.result is not None
@@ -270,6 +272,7 @@ def test_leaving_the_stream_cancels_the_run(server: ScriptedServer, backend: str
 def test_leaving_it_at_any_moment_is_quiet(server: ScriptedServer, backend: str) -> None:
     """No work that was given up before it began warns that nobody awaited it."""
     server.reply("MARK", Reply(text=TEXT, delay=0.05), forever=True)
+    gc.collect()  # nothing of earlier tests
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         for turn in range(12):
@@ -367,14 +370,16 @@ def test_a_slow_listener_gets_every_event(server: ScriptedServer, backend: str) 
 
 def test_a_listener_that_stands_still_is_left(caplog: pytest.LogCaptureFixture) -> None:
     """After its patience, with the number of events that were not delivered."""
-    stuck = threading.Event()
+    begun, stuck = threading.Event(), threading.Event()
 
     def listen(_event: Event) -> None:
+        begun.set()
         stuck.wait()
 
     dispatcher = Dispatcher(listen)
     for _ in range(3):
         dispatcher.put(RunCompleted(duration_s=0.0))
+    assert begun.wait(10)
     dispatcher.close(patience=0.1)
     assert "2 events were not delivered" in caplog.text
     stuck.set()

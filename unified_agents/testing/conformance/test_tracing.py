@@ -462,11 +462,11 @@ def test_a_timeout_says_so(server: ScriptedServer, backend: str, traced: Traced)
 
     def slow() -> str:
         """Takes too long."""
-        time.sleep(2.5)
+        time.sleep(3.5)
         return "late"
 
     server.reply("SLOW", Reply(tool_calls=[call("slow", {})]))
-    task = TaskSpec(name="t", description="SLOW", agent=AgentSpec(name="ann", role="A", tools=[slow]), timeout=1.5)
+    task = TaskSpec(name="t", description="SLOW", agent=AgentSpec(name="ann", role="A", tools=[slow]), timeout=3)
     with pytest.raises(RunError):
         run_team(one_task(server, tasks=[task]), backend=backend)
     late = "!TaskTimeoutError"

@@ -68,7 +68,8 @@ def test_it_passes_the_conformance_suite(installed: dict[str, str], tmp_path: Pa
         if os.environ.get("UNIFIED_AGENTS_LONG")
         else [
             "-k",
-            "not test_resume and not test_teamwork and not token_window and not test_compare and not test_budget and not test_robust",
+            "not test_resume and not test_teamwork and not token_window and not test_compare and not test_budget and not test_robust"
+            " and not test_tracing and not test_memory and not test_answers",
         ]
     )
     done = python(installed, *SUITE, f"--rootdir={tmp_path}", *shorter)

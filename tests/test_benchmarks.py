@@ -18,7 +18,7 @@ from benchmarks.jobs import MARK, chain, critical_path, diamond, levels, uneven
 ROOT = Path(__file__).parent.parent
 # Those that start the frameworks in many processes take a minute and a half: `make test-long` runs them too.
 NAMES = list(BENCHMARKS) if os.environ.get("UNIFIED_AGENTS_LONG") else ["faults", "window", "memory", "journal"]
-pytestmark = pytest.mark.xdist_group("benchmarks")
+pytestmark = pytest.mark.xdist_group("benchmarks")  # they are run once, for all of these tests
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,6 @@ def results() -> dict[str, Any]:
     return {result["benchmark"]: result for result in json.loads(done.stdout)}
 
 
-@pytest.mark.xdist_group("benchmarks")  # they are run once, for all of these tests
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_benchmark_runs_and_yields_ratios(results: dict[str, Any], name: str) -> None:

@@ -21,20 +21,20 @@ NAMES = list(BENCHMARKS) if os.environ.get("UNIFIED_AGENTS_LONG") else ["faults"
 pytestmark = pytest.mark.xdist_group("benchmarks")  # they are run once, for all of these tests
 
 
-@pytest.fixture(scope="module")
-def results() -> dict[str, Any]:
-    """The benchmarks in their smallest configuration."""
+@pytest.mark.timeout(600)
+def test_the_benchmarks_run_and_yield_ratios() -> None:
+    """In their smallest configuration, all in one process: ours and hand-written stand beside each other, each with a positive ratio or as the base of its case."""
     command = [sys.executable, "-m", "benchmarks", *NAMES, "--quick", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
-    return {result["benchmark"]: result for result in json.loads(done.stdout)}
+    results = {result["benchmark"]: result for result in json.loads(done.stdout)}
+    assert list(results) == NAMES
+    for name in NAMES:
+        check_rows(name, results[name]["rows"])
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", NAMES)
-def test_a_benchmark_runs_and_yields_ratios(results: dict[str, Any], name: str) -> None:
-    """Ours and hand-written stand beside each other, each with a positive ratio or as the base of its case."""
-    rows = results[name]["rows"]
+def check_rows(name: str, rows: list[dict[str, Any]]) -> None:
+    """What must stand in a benchmark's rows."""
     beside = {"unified"} if name == "journal" else {"unified", "handwritten"}  # the journal is measured beside the same run without it
     assert beside <= {row["variant"].split(".")[0].split(",")[0] for row in rows}
     assert name == "journal" or all(row["ratio"] is None or row["ratio"] > 0 for row in rows)  # a difference of two times may be below 0

@@ -188,11 +188,11 @@ ROWS = [
     lasting("18-reset-in-mid-body-always", reset_in_body(), 4, errors.APIConnectionError, "no connection"),
     again("19-bad-chunk", bad_chunk()),
     lasting("19-bad-chunk-always", bad_chunk(), 4, errors.APIConnectionError, "no connection"),
-    lasting("20-hang", hang(), 3, errors.APITimeoutError, "no whole answer within 0.6 s", model={"timeout": 0.6}),
-    again("20-hang-once", hang(), model={"timeout": 0.6}),
-    replaced("20-hang-and-a-fallback", hang(), 1, model={"timeout": 0.6}, team=attempts(1)),
-    lasting("21-drip", drip(), 3, errors.APITimeoutError, "no whole answer within 0.6 s", model={"timeout": 0.6}),
-    lasting("21-hang-in-the-body", hang_in_body(), 1, errors.APITimeoutError, "no whole answer", model={"timeout": 0.6}, team=attempts(1)),
+    lasting("20-hang", hang(), 3, errors.APITimeoutError, "no whole answer within 1.5 s", model={"timeout": 1.5}),
+    again("20-hang-once", hang(), model={"timeout": 1.5}),
+    replaced("20-hang-and-a-fallback", hang(), 1, model={"timeout": 1.5}, team=attempts(1)),
+    lasting("21-drip", drip(), 3, errors.APITimeoutError, "no whole answer within 1.5 s", model={"timeout": 1.5}),
+    lasting("21-hang-in-the-body", hang_in_body(), 1, errors.APITimeoutError, "no whole answer", model={"timeout": 1.5}, team=attempts(1)),
     Row("22-slow-but-in-time", (late(seconds=0.2),), 1, waits=(), model={"timeout": 5.0}, attempts_last=(0.2, 3.0)),
     Row("22-a-drip-in-time", (drip("fine", every=0.0002),), 1, waits=(), model={"timeout": 8.0}),
     Row("23-single-bytes", (single_bytes("fïne 日本 🙂"),), 1, text="fïne 日本 🙂", waits=()),
@@ -406,7 +406,7 @@ def test_20_a_timeout_leaves_nothing_behind(backend: str, caplog: pytest.LogCapt
     caplog.clear()
     before = running()
     with FaultServer(hang(), hang_in_body(), good()) as server:
-        result, error, _ = outcome(team(Row("20", (), 3), server.model(timeout=0.6)), backend, "run_team")
+        result, error, _ = outcome(team(Row("20", (), 3), server.model(timeout=1.5)), backend, "run_team")
     assert (error, result.output) == (None, "fine")
     assert leftover(before) == []
     gc.collect()
